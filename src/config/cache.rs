@@ -1,0 +1,137 @@
+//! `cache`: settings of the cache as a whole; what is cached on which path stands with the routes.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::units::{self, ByteSize, Time, TimeOrZero};
+
+/// The cache as a whole; what is cached on which path stands with the routes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// Whether the cache answers requests, only counts what it would do, or is off. A route may set its own.
+    /// Default: serve.
+    pub mode: CacheMode,
+    /// Which rules hold for what may be stored. Default: default.
+    pub profile: Profile,
+    /// Whether `Cache-Control` and `Expires` of the backend are honoured on every path, with a rule or without.
+    /// Default: true.
+    pub origin: bool,
+    /// The tier in memory.
+    pub memory: MemoryTier,
+    /// Largest body that is stored. A route may set its own. Default: 1MiB.
+    pub max_body: ByteSize,
+    /// Memory for copies that are still being received, all together. Default: 32MiB.
+    pub fill_memory: ByteSize,
+    /// Longest lifetime of any entry, whoever asked for more. Default: 24h.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "Time")]
+    pub max_ttl: Duration,
+    /// Longest lifetime of a 4xx or 5xx answer that the backend declared fresh. Default: 10s.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "TimeOrZero")]
+    pub error_max_ttl: Duration,
+    /// Variants of one URL (`Vary`); beyond it requests pass by the cache. Default: 32.
+    #[schemars(range(min = 1))]
+    pub max_variants: u32,
+    /// How long after its end an entry may still be served while the backend cannot be reached at all. `0s` switches
+    /// it off. Default: 1h.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "TimeOrZero")]
+    pub stale_on_disconnect: Duration,
+    /// Targeted fields (RFC 9213) that come before `Cache-Control`; the first valid one wins.
+    /// Default: [CDN-Cache-Control].
+    #[schemars(extend("x-items" = "field"))]
+    pub targeted: Vec<String>,
+    /// Requests that wait for one fetch of the same entry; more go to the backend themselves. Default: 1024.
+    pub followers: u32,
+    /// How long such a request waits before it goes itself. Default: 5s.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "Time")]
+    pub follower_wait: Duration,
+    /// Whether `Cache-Status` names the key of the entry. Not for a public port. Default: false.
+    pub debug: bool,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            mode: CacheMode::Serve,
+            profile: Profile::Default,
+            origin: true,
+            memory: MemoryTier::default(),
+            max_body: ByteSize::mib(1),
+            fill_memory: ByteSize::mib(32),
+            max_ttl: Duration::from_secs(24 * 3600),
+            error_max_ttl: Duration::from_secs(10),
+            max_variants: 32,
+            stale_on_disconnect: Duration::from_secs(3600),
+            targeted: vec!["CDN-Cache-Control".to_owned()],
+            followers: 1024,
+            follower_wait: Duration::from_secs(5),
+            debug: false,
+        }
+    }
+}
+
+/// Whether the cache acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheMode {
+    /// Every request goes to the backend.
+    Off,
+    /// Every request goes to the backend; what the cache would have done is counted.
+    Observe,
+    /// The cache answers what it may.
+    Serve,
+}
+
+impl CacheMode {
+    /// The word in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Observe => "observe",
+            Self::Serve => "serve",
+        }
+    }
+}
+
+/// Which rules hold for what may be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// RFC 9111 with what is safe beside a backend that says little: no `Set-Cookie`, no guessed lifetimes.
+    Default,
+    /// RFC 9111 as written.
+    Rfc,
+}
+
+impl Profile {
+    /// The word in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Rfc => "rfc",
+        }
+    }
+}
+
+/// The tier in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MemoryTier {
+    /// Size of all entries with their keys and heads. Stay well below the memory limit of the container: where
+    /// `TOUCHLINE_MEMORY_LIMIT` is set, more than 60 % of it is a warning and more than 80 % an error. Restart.
+    /// Default: 64MiB.
+    #[schemars(extend("x-min" = "64KiB"))]
+    pub size: ByteSize,
+}
+
+impl Default for MemoryTier {
+    fn default() -> Self {
+        Self { size: ByteSize::mib(64) }
+    }
+}

@@ -1,0 +1,174 @@
+//! From a file's name to a checked configuration, or to all that is wrong with it.
+
+use std::{fs, io, path::Path};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Config,
+    check::{Checked, check},
+    path::YamlPath,
+    problem::{Found, Mark, Problem, Problems, Severity, Source},
+    schema,
+    secret::Secret,
+    substitute::substitute,
+    tree::{self, Node},
+    validate,
+};
+
+/// Largest file that is read. The largest sensible one has some ten thousand lines.
+const MAX_FILE: u64 = 1 << 20;
+/// Bytes of the digest that tell configurations apart in metrics and on pages.
+const HASH_BYTES: usize = 6;
+
+/// A configuration that may be used.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration, with defaults in place and secrets read.
+    pub config: Config,
+    /// What someone should look at, though it is no error.
+    pub warnings: Vec<Problem>,
+    /// The beginning of the SHA-256 of the file's text, in hex.
+    pub hash: String,
+}
+
+/// Reads and checks a file; variables come from the environment of the process.
+pub fn load_file(path: &Path) -> Result<Loaded, Problems> {
+    let name = path.display().to_string();
+    let bytes = match read(path) {
+        Ok(bytes) => bytes,
+        Err(found) => return Err(Problems::new(vec![Source::new(&name, "").problem(found)])),
+    };
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => load_str(&name, text, &variable),
+        Err(error) => Err(not_text(&name, &bytes, error.valid_up_to())),
+    }
+}
+
+/// Checks the text of a file with this name; `env` looks up variables.
+pub fn load_str(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+    let content = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let source = Source::new(name, content);
+    let draw = |found: Vec<Found>| found.into_iter().map(|found| source.problem(found)).collect::<Vec<_>>();
+    let mut root = tree::parse(content, &source).map_err(|found| Problems::new(draw(vec![found])))?;
+    let unset = substitute(&mut root, env, &source);
+    let Checked { value, mut problems, mut broken } = check(&root, &schema::root());
+    // What a missing variable leaves behind is no fault of its own.
+    problems.retain(|found| !unset.iter().any(|(path, _)| found.path == path.to_string()));
+    for (path, found) in unset {
+        problems.push(found);
+        broken.push(path);
+    }
+    let config = match build(value) {
+        Ok(mut config) => {
+            problems.extend(read_secrets(&mut config, name, &root, &mut broken));
+            problems.extend(rules(&config, env, &root, &broken));
+            config
+        }
+        Err(found) => {
+            problems.push(found);
+            Config::default()
+        }
+    };
+    let problems = draw(problems);
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        return Err(Problems::new(problems));
+    }
+    Ok(Loaded { config, warnings: Problems::new(problems).iter().cloned().collect(), hash: hash(text) })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Found> {
+    let failed = |error: &io::Error| {
+        let nowhere = Found::error("", Mark::default(), "");
+        match error.kind() {
+            io::ErrorKind::NotFound => Found { message: "there is no such file".to_owned(), ..nowhere }
+                .hint("name the configuration with -c FILE"),
+            io::ErrorKind::PermissionDenied => {
+                Found { message: "the file may not be read".to_owned(), ..nowhere }
+                    .hint("check its owner and mode, and those of its folder")
+            }
+            _ => Found { message: format!("reading the file failed: {error}"), ..nowhere },
+        }
+    };
+    let meta = fs::metadata(path).map_err(|error| failed(&error))?;
+    if meta.is_dir() {
+        return Err(Found::error("", Mark::default(), "this is a folder, not a file")
+            .hint("name the file in it, such as proxy.yaml"));
+    }
+    if meta.len() > MAX_FILE {
+        return Err(
+            Found::error("", Mark::default(), "the file is larger than 1MiB").hint("is it the right one?")
+        );
+    }
+    fs::read(path).map_err(|error| failed(&error))
+}
+
+/// The one place that reads the environment of the process.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the configuration is where the environment enters the program"
+)]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Says where a file stops being UTF-8.
+fn not_text(name: &str, bytes: &[u8], valid: usize) -> Problems {
+    let before = String::from_utf8_lossy(bytes.get(..valid).unwrap_or_default());
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let found = Found::error("", Mark { line, column, width: 1 }, "the file is not UTF-8 text")
+        .hint("save it as UTF-8; a compressed or binary file is not a configuration");
+    Problems::new(vec![Source::new(name, &before).problem(found)])
+}
+
+fn build(value: Value) -> Result<Config, Found> {
+    serde_json::from_value(value).map_err(|error| {
+        // The checker accepts only what the structs accept; should they ever differ, the file is refused.
+        Found::error("", Mark { line: 1, column: 1, width: 1 }, format!("the file cannot be read: {error}"))
+    })
+}
+
+fn read_secrets(config: &mut Config, name: &str, root: &Node, broken: &mut Vec<YamlPath>) -> Vec<Found> {
+    let base = Path::new(name).parent().unwrap_or(Path::new(""));
+    let admin =
+        config.admin.on_mut().and_then(|admin| admin.token.as_mut()).map(|token| ("admin.token", token));
+    let control = config
+        .control
+        .on_mut()
+        .and_then(|control| control.token.as_mut())
+        .map(|token| ("control.token", token));
+    let mut problems = Vec::new();
+    let secrets: [Option<(&str, &mut Secret)>; 2] = [admin, control];
+    for (path, secret) in secrets.into_iter().flatten() {
+        let path = YamlPath::at(path);
+        if broken.iter().any(|lost| path.holds(lost)) {
+            continue;
+        }
+        if let Err(error) = secret.resolve(base) {
+            let mark = root.locate_key(&path);
+            problems.push(Found { hint: error.hint, ..Found::error(&path, mark, error.message) });
+            broken.push(path);
+        }
+    }
+    problems
+}
+
+/// The rules across fields, without those that would judge a value that was left out.
+fn rules(
+    config: &Config,
+    env: &dyn Fn(&str) -> Option<String>,
+    root: &Node,
+    broken: &[YamlPath],
+) -> Vec<Found> {
+    let is_moot = |finding: &validate::Finding| {
+        finding.paths().any(|path| broken.iter().any(|lost| lost.holds(path) || path.holds(lost)))
+    };
+    let findings = validate::validate(config, env("TOUCHLINE_MEMORY_LIMIT").as_deref());
+    findings.into_iter().filter(|finding| !is_moot(finding)).map(|finding| finding.place(root)).collect()
+}
+
+fn hash(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(HASH_BYTES).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,101 @@
+//! The configuration as it is written in `proxy.yaml`: one struct per section, read strictly and checked as a whole.
+//!
+//! Planes compile what they need from these values; nothing here knows how a request is served. This is also the only
+//! module that reads the environment. The way of a file: `tree` parses it into nodes that know their place,
+//! `substitute` fills in `${NAME}`, `check` compares the nodes with the schema that the structs below derive, and
+//! `validate` holds the rules across fields. Each step reports every problem it finds, so that one run shows all.
+
+mod address;
+mod admin;
+mod cache;
+mod check;
+mod effective;
+mod error;
+mod host;
+mod ingress;
+mod limits;
+mod load;
+mod path;
+mod problem;
+mod reference;
+mod route;
+mod runtime;
+mod schema;
+mod secret;
+mod substitute;
+mod switch;
+mod syntax;
+mod telemetry;
+mod template;
+mod tree;
+mod units;
+mod upstream;
+mod validate;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    address::{BackendAddress, Cidr},
+    admin::{Admin, Control, OnIngress, Readiness},
+    cache::{Cache, CacheMode, MemoryTier, Profile},
+    effective::effective_yaml,
+    error::ValueError,
+    host::{cpu_quota, host_name},
+    ingress::{Ingress, Underscores},
+    limits::{Http2Limits, Limits, UpgradeLimits},
+    load::{Loaded, load_file, load_str, variable},
+    problem::{Problem, Problems, Severity},
+    reference::reference_markdown,
+    route::{ClientReload, QueryKey, RefreshOn, Route, RouteCache, RouteKey},
+    runtime::{Drain, Runtime, RuntimeMode},
+    schema::json_schema,
+    secret::Secret,
+    switch::Switch,
+    telemetry::{AccessLog, Log, LogFormat, LogLevel, PathDetail, Telemetry},
+    template::{PathSegment, PathTemplate, TagPart, TagTemplate},
+    units::{ByteSize, format_duration, parse_duration},
+    upstream::{Breaker, Upstream},
+};
+
+/// The one version of the file's layout that this build reads.
+pub const VERSION: u32 = 1;
+
+/// Everything that `proxy.yaml` may say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "touchline", extend("required" = ["version"]))]
+pub struct Config {
+    /// Version of the layout of this file; always 1. Required.
+    #[schemars(extend("const" = 1))]
+    pub version: u32,
+    /// Threads of the proxy.
+    pub runtime: Runtime,
+    /// What happens between SIGTERM and the end of the process.
+    pub drain: Drain,
+    /// The plane between clients and the backend. Without this section it is not started. Default: none.
+    pub ingress: Option<Ingress>,
+    /// The cache as a whole; what is cached on which path stands with the routes.
+    pub cache: Cache,
+    /// Logs and metrics.
+    pub telemetry: Telemetry,
+    /// The listener for probes, metrics and pages. It only reads. `off` switches it off.
+    pub admin: Switch<Admin>,
+    /// The listener that changes things: purge, drain, reload. `off` switches it off.
+    pub control: Switch<Control>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            runtime: Runtime::default(),
+            drain: Drain::default(),
+            ingress: None,
+            cache: Cache::default(),
+            telemetry: Telemetry::default(),
+            admin: Switch::default(),
+            control: Switch::default(),
+        }
+    }
+}

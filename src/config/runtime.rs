@@ -1,0 +1,68 @@
+//! `runtime` and `drain`: threads, and how the process ends.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::units::{self, Time, TimeOrZero};
+
+/// Threads of the proxy. The defaults fit a sidecar.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    /// Worker threads. Without it: the CPU quota of the container rounded up, or two at most where there is no quota.
+    /// Restart. Default: none.
+    #[schemars(range(min = 1, max = 256))]
+    pub workers: Option<u16>,
+    /// How the workers share connections. Restart. Default: `per_core`.
+    pub mode: RuntimeMode,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self { workers: None, mode: RuntimeMode::PerCore }
+    }
+}
+
+/// How the workers share connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RuntimeMode {
+    /// One event loop per worker, each with its own connections: the least CPU per request.
+    PerCore,
+    /// One pool of workers for all connections: the steadier latency when a few connections carry most of the load.
+    Shared,
+}
+
+impl RuntimeMode {
+    /// The word in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PerCore => "per_core",
+            Self::Shared => "shared",
+        }
+    }
+}
+
+/// What happens between SIGTERM (or `touchline drain`) and the end of the process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Drain {
+    /// How long new connections are still accepted after `/readyz` has turned to 503, so that load balancers can
+    /// notice. Default: 5s.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "TimeOrZero")]
+    pub delay: Duration,
+    /// How long requests in flight may take after that; streams and WebSocket tunnels are closed at its end. Delay and
+    /// timeout together must stay below the pod's `terminationGracePeriodSeconds`. Default: 25s.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "Time")]
+    pub timeout: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { delay: Duration::from_secs(5), timeout: Duration::from_secs(25) }
+    }
+}

@@ -1,0 +1,3 @@
+//! touchline: a sidecar that caches, times and watches the HTTP backend beside it.
+
+pub mod config;

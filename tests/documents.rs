@@ -1,0 +1,150 @@
+//! Generated and shipped documents agree with the code: schema, reference, and every configuration in the repository.
+//!
+//! `UPDATE_DOCS=1 cargo test --test documents` (or `make docs`) rewrites the generated ones.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+use touchline::config::{self, Config, Ingress};
+
+/// Compares a generated document with its file, or rewrites the file.
+#[expect(clippy::unwrap_used, reason = "a test fails where its files cannot be written")]
+fn is_current(path: &str, text: &str) {
+    if env::var_os("UPDATE_DOCS").is_some() || env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(path, text).unwrap();
+        return;
+    }
+    let found = fs::read_to_string(path).unwrap_or_default();
+    assert!(found == text, "{path} is stale: run `UPDATE_DOCS=1 cargo test --test documents`");
+}
+
+#[test]
+fn the_schema_is_current() {
+    is_current("proxy.schema.json", &config::json_schema());
+}
+
+#[test]
+fn the_configuration_reference_is_current() {
+    is_current("docs/configuration.md", &config::reference_markdown());
+}
+
+/// Loads a file without problems; secrets that live in files get a folder of their own.
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test fails where its files cannot be read")]
+fn load(path: &Path) -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["admin-token", "control-token"] {
+        fs::write(folder.path().join(name), "not-a-secret").unwrap();
+    }
+    let secrets = folder.path().display().to_string();
+    let environment = |name: &str| (name == "SECRETS").then(|| secrets.clone());
+    let text = fs::read_to_string(path).unwrap();
+    match config::load_str(&path.display().to_string(), &text, &environment) {
+        Ok(loaded) => {
+            assert!(loaded.warnings.is_empty(), "{}", loaded.warnings[0]);
+            loaded.config
+        }
+        Err(problems) => panic!("{problems}"),
+    }
+}
+
+#[test]
+fn every_shipped_configuration_loads_without_a_warning() {
+    let examples = fs::read_dir("examples").unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        examples.filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
+    files.push(PathBuf::from("proxy.yaml"));
+    for file in files {
+        load(&file);
+    }
+}
+
+#[test]
+fn the_shipped_file_says_the_defaults() {
+    let mut shipped = load(Path::new("proxy.yaml"));
+
+    shipped.ingress.as_mut().unwrap().routes.clear();
+
+    assert_eq!(shipped, Config { ingress: Some(Ingress::default()), ..Config::default() });
+}
+
+/// The shipped file with its optional keys (`#key: value`) taken out of their comments.
+#[expect(clippy::unwrap_used, reason = "a test fails where its files cannot be read")]
+fn uncommented() -> String {
+    let text = fs::read_to_string("proxy.yaml").unwrap();
+    let line = |line: &str| {
+        let rest = line.trim_start();
+        let indent = &line[..line.len() - rest.len()];
+        match rest.strip_prefix('#').filter(|key| key.starts_with(|c: char| c.is_ascii_lowercase())) {
+            Some(key) => format!("{indent}{key}\n"),
+            None => format!("{line}\n"),
+        }
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn the_optional_keys_of_the_shipped_file_are_right_too() {
+    let environment = |name: &str| name.ends_with("_TOKEN").then(|| "not-a-secret".to_owned());
+
+    let loaded = config::load_str("proxy.yaml", &uncommented(), &environment)
+        .unwrap_or_else(|error| panic!("{error}"));
+
+    assert!(loaded.config.control.on().unwrap().token.is_some());
+}
+
+#[test]
+fn the_shipped_file_shows_every_key() {
+    let schema: Value = serde_json::from_str(&config::json_schema()).unwrap();
+    let text = uncommented();
+    let mut missing = Vec::new();
+
+    for (name, definition) in schema["$defs"].as_object().unwrap() {
+        for key in definition["properties"].as_object().into_iter().flatten().map(|(key, _)| key) {
+            if !text.contains(&format!(" {key}:")) && !text.contains(&format!("{{ {key}:")) {
+                missing.push(format!("{name}.{key}"));
+            }
+        }
+    }
+
+    assert!(missing.is_empty(), "proxy.yaml does not show {missing:?}");
+}
+
+#[test]
+fn every_key_is_described_with_its_default() {
+    let schema: Value = serde_json::from_str(&config::json_schema()).unwrap();
+    let mut wrong = Vec::new();
+
+    for (name, definition) in schema["$defs"].as_object().unwrap() {
+        let required =
+            |key: &str| definition["required"].as_array().is_some_and(|keys| keys.iter().any(|k| k == key));
+        for (key, property) in definition["properties"].as_object().into_iter().flatten() {
+            let text = property["description"].as_str().unwrap_or_default();
+            let is_section = property.get("$ref").is_some() && property["default"].is_object();
+            let said =
+                text.rsplit_once("Default: ").map(|(_, said)| said.trim_end_matches('.').trim_matches('`'));
+            let is_right = match said {
+                _ if required(key) => text.contains("Required."),
+                None => is_section,
+                Some(said) => said == plain(&property["default"]),
+            };
+            if text.is_empty() || !is_right {
+                wrong.push(format!("{name}.{key}: {text} (default {})", property["default"]));
+            }
+        }
+    }
+
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A default as a doc comment writes it.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
