@@ -1,3 +1,4 @@
 //! touchline: a sidecar that caches, times and watches the HTTP backend beside it.
 
 pub mod config;
+pub mod telemetry;

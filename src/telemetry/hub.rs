@@ -1,0 +1,292 @@
+//! The entry of the module: [`Telemetry`], which owns all statistics, gives out handles and takes records.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Weak},
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
+
+use crate::config;
+
+use super::{
+    access_log::{AccessLog, Sink},
+    cache_stats::{CacheSizes, CacheSource, Operation, Operations, Tier},
+    counters::Counter,
+    health_score::Since,
+    listener::{Listener, ListenerStats},
+    record::{Basis, CacheStatus, Record},
+    routes::{Budget, OTHER, RouteStats, Times, UNMATCHED},
+    slow::{SlowRequest, SlowRing},
+    tally::Tally,
+    upstream::UpstreamStats,
+    windows::TICK_SECONDS,
+};
+
+/// 90 slots of 10 s: the quarter of an hour that the chart shows.
+pub(super) const CHART_SLOTS: u32 = 90;
+/// The colours of the chart: hit, miss, bypass, error.
+pub(super) const CHART_OUTCOMES: usize = 4;
+const DEFAULT_SLOW_AFTER: Duration = Duration::from_secs(2);
+
+/// What the process is.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The name shown for the backend's service.
+    pub service: String,
+    /// The version of this program.
+    pub version: &'static str,
+    /// The pod or host.
+    pub pod: String,
+    /// The hash of the configuration it starts with.
+    pub config_hash: String,
+}
+
+/// The state of the configuration.
+#[derive(Clone, Debug)]
+pub struct ConfigState {
+    /// The hash of the configuration in force.
+    pub hash: String,
+    /// When it was taken into force.
+    pub loaded: SystemTime,
+    /// Since when a newer file has been rejected.
+    pub rejected_since: Option<SystemTime>,
+}
+
+/// All statistics of the process. Cheap to share; nothing in it is global, so tests make their own.
+pub struct Telemetry {
+    facts: Facts,
+    started: Instant,
+    started_at: SystemTime,
+    pub(super) budget: Budget,
+    pub(super) routes: RwLock<HashMap<Box<str>, Arc<RouteStats>>>,
+    other: Arc<RouteStats>,
+    unmatched: Arc<RouteStats>,
+    default_slow_after: Mutex<Duration>,
+    pub(super) chart: Tally<CHART_OUTCOMES>,
+    pub(super) operations: Operations,
+    cache_source: RwLock<Option<Weak<dyn CacheSource>>>,
+    listeners: [Arc<ListenerStats>; Listener::ALL.len()],
+    pub(super) upstreams: RwLock<Vec<Arc<UpstreamStats>>>,
+    config: Mutex<ConfigState>,
+    pub(super) reloads_accepted: Counter,
+    pub(super) reloads_rejected: Counter,
+    pub(super) slow: SlowRing,
+    pub(super) slow_total: Counter,
+    pub(super) access_log: AccessLog,
+    pub(super) health_since: Mutex<Since>,
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Telemetry").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+impl Telemetry {
+    /// New, empty statistics. The access log goes to `sink`; without one there is none.
+    #[must_use]
+    pub fn new(config: &config::Telemetry, facts: Facts, sink: Option<Sink>) -> Arc<Self> {
+        let started_at = SystemTime::now();
+        let route = |template| Arc::new(RouteStats::new(template, DEFAULT_SLOW_AFTER));
+        let (other, unmatched) = (route(OTHER), route(UNMATCHED));
+        let known = [&other, &unmatched].map(|route| (Box::from(route.template()), Arc::clone(route)));
+        let config_state =
+            ConfigState { hash: facts.config_hash.clone(), loaded: started_at, rejected_since: None };
+        Arc::new(Self {
+            facts,
+            started: Instant::now(),
+            started_at,
+            budget: Budget::new(u64::from(config.max_series)),
+            routes: RwLock::new(HashMap::from(known)),
+            other,
+            unmatched,
+            default_slow_after: Mutex::new(DEFAULT_SLOW_AFTER),
+            chart: Tally::new(CHART_SLOTS),
+            operations: Operations::default(),
+            cache_source: RwLock::new(None),
+            listeners: std::array::from_fn(|_| Arc::default()),
+            upstreams: RwLock::new(Vec::new()),
+            config: Mutex::new(config_state),
+            reloads_accepted: Counter::new(),
+            reloads_rejected: Counter::new(),
+            slow: SlowRing::default(),
+            slow_total: Counter::new(),
+            access_log: AccessLog::new(&config.access_log, sink),
+            health_since: Mutex::default(),
+        })
+    }
+
+    /// Takes over what may change while the process runs: the series budget and the access log.
+    pub fn apply(&self, config: &config::Telemetry) {
+        self.budget.set_max(u64::from(config.max_series));
+        self.access_log.apply(&config.access_log);
+    }
+
+    /// The statistics of a route, for the route table to keep. The same template gives the same statistics, with
+    /// the limit of the latest call.
+    pub fn route(&self, template: &str, slow_after: Duration) -> Arc<RouteStats> {
+        let mut routes = self.routes.write();
+        let route = match routes.get(template) {
+            Some(route) => Arc::clone(route),
+            None => {
+                let route = Arc::new(RouteStats::new(template, slow_after));
+                routes.insert(template.into(), Arc::clone(&route));
+                route
+            }
+        };
+        route.set_slow_after(slow_after);
+        route
+    }
+
+    /// The statistics of requests that match no route.
+    #[must_use]
+    pub fn unmatched(&self) -> Arc<RouteStats> {
+        Arc::clone(&self.unmatched)
+    }
+
+    /// Tells the limit of routes that have none of their own. A route with another one is judged by that alone and
+    /// does not enter the latency of the whole.
+    pub fn set_default_slow_after(&self, slow_after: Duration) {
+        *self.default_slow_after.lock() = slow_after;
+        self.unmatched.set_slow_after(slow_after);
+        self.other.set_slow_after(slow_after);
+    }
+
+    /// The limit of routes that have none of their own.
+    #[must_use]
+    pub fn default_slow_after(&self) -> Duration {
+        *self.default_slow_after.lock()
+    }
+
+    /// Takes the record of a request that is over: `head_us` after its first byte the answer's head was written,
+    /// `total_us` after it everything was. The one call per request.
+    pub fn finish(&self, record: Record, head_us: u64, total_us: u64) {
+        let second = self.second(record.started + Duration::from_micros(total_us));
+        let basis_us = saturate(match record.kind.basis() {
+            Basis::Whole => total_us,
+            Basis::FirstByte => head_us,
+        });
+        let times = Times { tick: second / TICK_SECONDS, head_us, total_us, basis_us };
+        if !record.route.count(&record, &times, &self.budget) {
+            self.budget.dropped.increment();
+            self.other.count_folded(&record, &times, &self.budget);
+        }
+        self.chart.count(times.tick, chart_outcome(&record));
+        let limit_us = record.route.slow_after_us(record.method);
+        let is_slow = basis_us > limit_us;
+        if is_slow {
+            self.slow_total.increment();
+            self.slow.push(SlowRequest::new(&record, &times, limit_us));
+        }
+        self.access_log.offer(record, &times, second, is_slow);
+    }
+
+    /// Takes the duration of a cache operation that ended at `ended`.
+    pub fn cache_operation(&self, tier: Tier, operation: Operation, ended: Instant, us: u64) {
+        self.operations.record(tier, operation, self.tick(ended), us);
+    }
+
+    /// Tells which cache to ask for its sizes. It is held weakly, as caches hold telemetry.
+    pub fn watch_cache(&self, source: Weak<dyn CacheSource>) {
+        *self.cache_source.write() = Some(source);
+    }
+
+    /// The cache's sizes; none without a cache.
+    #[must_use]
+    pub fn cache_sizes(&self) -> Option<CacheSizes> {
+        let source = self.cache_source.read().as_ref().and_then(Weak::upgrade);
+        source.map(|source| source.sizes())
+    }
+
+    /// The numbers of a listener.
+    #[must_use]
+    pub fn listener(&self, listener: Listener) -> Arc<ListenerStats> {
+        let [ingress, admin, control] = &self.listeners;
+        Arc::clone(match listener {
+            Listener::Ingress => ingress,
+            Listener::Admin => admin,
+            Listener::Control => control,
+        })
+    }
+
+    /// The numbers of an upstream. The same name gives the same numbers.
+    pub fn upstream(&self, name: &str) -> Arc<UpstreamStats> {
+        let mut upstreams = self.upstreams.write();
+        if let Some(known) = upstreams.iter().find(|upstream| upstream.name() == name) {
+            return Arc::clone(known);
+        }
+        let upstream = Arc::new(UpstreamStats::new(name));
+        upstreams.push(Arc::clone(&upstream));
+        upstream
+    }
+
+    /// Tells that a configuration was taken into force after a reload.
+    pub fn config_accepted(&self, hash: &str) {
+        self.reloads_accepted.increment();
+        *self.config.lock() =
+            ConfigState { hash: hash.to_owned(), loaded: SystemTime::now(), rejected_since: None };
+    }
+
+    /// Tells that a reloaded configuration was rejected and the old one stays in force.
+    pub fn config_rejected(&self) {
+        self.reloads_rejected.increment();
+        self.config.lock().rejected_since.get_or_insert_with(SystemTime::now);
+    }
+
+    /// The state of the configuration.
+    #[must_use]
+    pub fn config_state(&self) -> ConfigState {
+        self.config.lock().clone()
+    }
+
+    /// What the process is.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// How long the process has been running.
+    #[must_use]
+    pub fn uptime(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
+    /// When the process started.
+    #[must_use]
+    pub const fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// Waits until the access log is written as far as it was offered, at most `wait`. Blocks: for shutdown and tests.
+    pub fn flush_access_log(&self, wait: Duration) -> bool {
+        self.access_log.flush(wait)
+    }
+
+    pub(super) fn tick(&self, now: Instant) -> u32 {
+        self.second(now) / TICK_SECONDS
+    }
+
+    fn second(&self, now: Instant) -> u32 {
+        u32::try_from(self.uptime(now).as_secs()).unwrap_or(u32::MAX)
+    }
+}
+
+/// The index of a record in the chart: hit, miss, bypass, error.
+const fn chart_outcome(record: &Record) -> usize {
+    if record.is_error() {
+        return 3;
+    }
+    match record.cache {
+        CacheStatus::Hit | CacheStatus::Stale => 0,
+        CacheStatus::Miss | CacheStatus::Revalidated => 1,
+        CacheStatus::Bypass => 2,
+    }
+}
+
+fn saturate(us: u64) -> u32 {
+    u32::try_from(us).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,47 @@
+//! What happened, in numbers: one record per request goes in, metrics, windows and log lines come out.
+//!
+//! A plane keeps the handles it needs ([`Telemetry::route`], [`Telemetry::upstream`], [`Telemetry::listener`]) and
+//! hands over one finished [`Record`] per request ([`Telemetry::finish`]), also when it failed or the client left.
+//! Recording takes no lock and allocates nothing unless the request is slow, failed or sampled for the access log. Readers
+//! (`snapshot`, `scrape`, `health_score`) merge on demand: there is no background job but the thread that writes the
+//! access log. Telemetry fails open: it never delays or fails a request.
+
+pub mod log;
+pub mod metrics;
+pub mod record;
+pub mod snapshot;
+
+mod access_log;
+mod cache_stats;
+mod capture;
+mod counters;
+mod health_score;
+mod hub;
+mod latency;
+mod listener;
+mod packed;
+mod parts;
+mod reason;
+mod routes;
+mod scrape;
+mod slow;
+mod tally;
+mod trace;
+mod upstream;
+mod windows;
+
+pub use access_log::Sink;
+pub use cache_stats::{CacheSizes, CacheSource, Operation, Tier};
+pub use capture::Capture;
+pub use counters::{Counter, Durations, Gauge, ReasonCounters};
+pub use health_score::{Code, Deduction, HealthScore, Status};
+pub use hub::{Facts, Telemetry};
+pub use latency::Summary;
+pub use listener::{Held, Listener, ListenerStats};
+pub use parts::{Breakdown, Part, Parts};
+pub use record::{Basis, CacheStatus, Fwd, HitSource, Kind, Method, Outcome, Reason, Record};
+pub use routes::{RouteStats, UNMATCHED};
+pub use slow::SlowRequest;
+pub use trace::{Digits, Trace, TraceId};
+pub use upstream::{BreakerState, UpstreamStats};
+pub use windows::Window;

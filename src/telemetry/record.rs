@@ -1,0 +1,425 @@
+//! The record that a plane hands over once per request, and the closed sets its fields come from. Each set is a metric
+//! label, a log field and in part a header word, so that no value from a client ever becomes a label.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Parts, RouteStats, TraceId};
+
+pub use super::reason::Reason;
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The whole answer was sent, whatever its status.
+    Done,
+    /// The client left before the end.
+    ClientAbort,
+    /// The backend broke its answer off after the head.
+    UpstreamAbort,
+    /// The answer is an error of our own. The reason comes from a closed set.
+    Error(&'static str),
+    /// The code that served it panicked.
+    Panic,
+}
+
+impl Outcome {
+    /// The word in log lines.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::ClientAbort => "client_abort",
+            Self::UpstreamAbort => "upstream_abort",
+            Self::Error(_) => "error",
+            Self::Panic => "panic",
+        }
+    }
+
+    /// True when something failed on our side or the backend's.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::UpstreamAbort | Self::Panic)
+    }
+}
+
+/// What is told about one request, once, when it is over.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The statistics of the route that matched.
+    pub route: Arc<RouteStats>,
+    /// The request's method.
+    pub method: Method,
+    /// The status of the answer; 499 when the client left before there was one.
+    pub status: u16,
+    /// The word of `X-Cache-Status`.
+    pub cache: CacheStatus,
+    /// Why it was not a hit, was not stored, or was stale.
+    pub reason: Option<Reason>,
+    /// Where a hit came from.
+    pub source: Option<HitSource>,
+    /// Why it went to the backend.
+    pub fwd: Option<Fwd>,
+    /// The shape of the exchange.
+    pub kind: Kind,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When its first byte was read.
+    pub started: Instant,
+    /// Where the time went, as far as it was measured.
+    pub parts: Parts,
+    /// Body bytes received.
+    pub bytes_in: u64,
+    /// Body bytes sent.
+    pub bytes_out: u64,
+    /// The trace it belongs to.
+    pub trace: TraceId,
+    /// The request target. Read only when a line is written and the configuration wants full paths; the query is
+    /// always cut off.
+    pub path: Option<Bytes>,
+}
+
+impl Record {
+    /// A record with the least that is known at the first byte: a plain request that was not looked up.
+    #[must_use]
+    pub fn new(route: Arc<RouteStats>, method: Method, started: Instant) -> Self {
+        Self {
+            route,
+            method,
+            status: 499,
+            cache: CacheStatus::Bypass,
+            reason: None,
+            source: None,
+            fwd: None,
+            kind: Kind::Plain,
+            outcome: Outcome::Done,
+            started,
+            parts: Parts::default(),
+            bytes_in: 0,
+            bytes_out: 0,
+            trace: TraceId::default(),
+            path: None,
+        }
+    }
+
+    /// True when the access log must have it: a failure, or a status of 500 and above.
+    #[must_use]
+    pub const fn is_error(&self) -> bool {
+        self.status >= 500 || self.outcome.is_failure()
+    }
+}
+
+/// A request method as a label: the nine registered ones, or `_OTHER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// GET.
+    Get,
+    /// HEAD.
+    Head,
+    /// POST.
+    Post,
+    /// PUT.
+    Put,
+    /// DELETE.
+    Delete,
+    /// CONNECT.
+    Connect,
+    /// OPTIONS.
+    Options,
+    /// TRACE.
+    Trace,
+    /// PATCH.
+    Patch,
+    /// Any other token.
+    Other,
+}
+
+impl Method {
+    /// Every value, in the order of its index.
+    pub const ALL: [Self; 10] = [
+        Self::Get,
+        Self::Head,
+        Self::Post,
+        Self::Put,
+        Self::Delete,
+        Self::Connect,
+        Self::Options,
+        Self::Trace,
+        Self::Patch,
+        Self::Other,
+    ];
+
+    /// How many values there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The place of this value in [`Self::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The word in headers, labels and log lines.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+            Self::Options => "OPTIONS",
+            Self::Trace => "TRACE",
+            Self::Patch => "PATCH",
+            Self::Other => "_OTHER",
+        }
+    }
+
+    /// The label of a method by its name. Methods are case-sensitive (RFC 9110 section 9.1).
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|method| method.as_str() == name).unwrap_or(Self::Other)
+    }
+}
+
+/// What `X-Cache-Status` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CacheStatus {
+    /// Answered from a fresh entry or by another request's fetch.
+    Hit,
+    /// Looked up and fetched.
+    Miss,
+    /// Answered from an entry past its lifetime.
+    Stale,
+    /// The backend said 304 for the stored entry.
+    Revalidated,
+    /// Not looked up.
+    Bypass,
+}
+
+impl CacheStatus {
+    /// Every value, in the order of its index.
+    pub const ALL: [Self; 5] = [Self::Hit, Self::Miss, Self::Stale, Self::Revalidated, Self::Bypass];
+
+    /// How many values there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The place of this value in [`Self::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The word in headers, labels and log lines.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+            Self::Revalidated => "revalidated",
+            Self::Bypass => "bypass",
+        }
+    }
+
+    /// True for the answers that count as hits in the cache statistics: `hit` and `stale`.
+    #[must_use]
+    pub const fn is_hit(self) -> bool {
+        matches!(self, Self::Hit | Self::Stale)
+    }
+}
+
+/// Where a hit came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HitSource {
+    /// The memory tier.
+    Memory,
+    /// The Redis tier.
+    Redis,
+    /// The fetch of another request for the same key.
+    Collapsed,
+    /// An entry past its lifetime.
+    Stale,
+}
+
+impl HitSource {
+    /// Every value, in the order of its index.
+    pub const ALL: [Self; 4] = [Self::Memory, Self::Redis, Self::Collapsed, Self::Stale];
+
+    /// How many values there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The place of this value in [`Self::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The word in headers, labels and log lines.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redis => "redis",
+            Self::Collapsed => "collapsed",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// Why a request went to the backend: the `fwd` words of RFC 9211 section 2.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fwd {
+    /// No entry for the key.
+    UriMiss,
+    /// Entries for the key, but no matching variant.
+    VaryMiss,
+    /// No usable entry, and it is not known which of the two.
+    Miss,
+    /// An entry was there, but past its lifetime.
+    Stale,
+    /// A directive of the request forbade the entry.
+    Request,
+    /// The method is never answered from the cache.
+    Method,
+    /// The cache was told not to look.
+    Bypass,
+}
+
+impl Fwd {
+    /// Every value, in the order of its index.
+    pub const ALL: [Self; 7] =
+        [Self::UriMiss, Self::VaryMiss, Self::Miss, Self::Stale, Self::Request, Self::Method, Self::Bypass];
+
+    /// How many values there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The place of this value in [`Self::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The word in headers, labels and log lines.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+            Self::Request => "request",
+            Self::Method => "method",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+/// The shape of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A request and an answer of known or short length.
+    Plain,
+    /// An answer that goes on, such as server-sent events.
+    Stream,
+    /// A connection that became a tunnel.
+    Upgrade,
+}
+
+impl Kind {
+    /// Every value, in the order of its index.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Stream, Self::Upgrade];
+
+    /// How many values there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The place of this value in [`Self::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The word in headers, labels and log lines.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Stream => "stream",
+            Self::Upgrade => "upgrade",
+        }
+    }
+
+    /// What the latency of this kind is measured by: a stream lasts as long as its reader stays, so its length says
+    /// nothing about speed.
+    #[must_use]
+    pub const fn basis(self) -> Basis {
+        match self {
+            Self::Plain => Basis::Whole,
+            Self::Stream | Self::Upgrade => Basis::FirstByte,
+        }
+    }
+}
+
+/// What a latency spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Basis {
+    /// First byte of the request to last byte of the answer.
+    Whole,
+    /// First byte of the request to the head of the answer.
+    FirstByte,
+}
+
+impl Basis {
+    /// Every value, in the order of its index.
+    pub const ALL: [Self; 2] = [Self::Whole, Self::FirstByte];
+
+    /// How many values there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The place of this value in [`Self::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The word in headers, labels and log lines.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::FirstByte => "first_byte",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{CacheStatus, Fwd, HitSource, Kind, Method, Reason};
+
+    #[test]
+    fn unknown_methods_share_one_label() {
+        assert_eq!(Method::from_name("GET"), Method::Get);
+        assert_eq!(Method::from_name("get"), Method::Other);
+        assert_eq!(Method::from_name("PROPFIND").as_str(), "_OTHER");
+    }
+
+    #[test]
+    fn every_value_has_its_own_word_and_index() {
+        let words = |all: Vec<(usize, &'static str)>| {
+            let distinct: HashSet<_> = all.iter().map(|(_, word)| *word).collect();
+            assert_eq!(distinct.len(), all.len());
+            assert!(all.iter().enumerate().all(|(at, (index, _))| at == *index));
+        };
+
+        words(Method::ALL.iter().map(|value| (value.index(), value.as_str())).collect());
+        words(CacheStatus::ALL.iter().map(|value| (value.index(), value.as_str())).collect());
+        words(HitSource::ALL.iter().map(|value| (value.index(), value.as_str())).collect());
+        words(Fwd::ALL.iter().map(|value| (value.index(), value.as_str())).collect());
+        words(Kind::ALL.iter().map(|value| (value.index(), value.as_str())).collect());
+        words(Reason::ALL.iter().map(|value| (value.index(), value.as_str())).collect());
+    }
+}
