@@ -1,4 +1,5 @@
 //! touchline: a sidecar that caches, times and watches the HTTP backend beside it.
 
 pub mod config;
+pub mod net;
 pub mod telemetry;

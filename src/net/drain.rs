@@ -1,0 +1,179 @@
+//! Shutdown in phases, and the only place that spawns tasks.
+//!
+//! `Running` -> `Draining` (every answer asks the client to leave, new connections are still taken) -> `Closing` (accept
+//! has stopped, idle connections close, what is in flight may finish) -> the process ends. Tasks are counted, so that
+//! the end can wait for them.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{sync::Notify, task::JoinHandle};
+
+/// How far shutdown has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// Serving.
+    Running = 0,
+    /// Serving, and asking clients to leave.
+    Draining = 1,
+    /// Finishing what is in flight.
+    Closing = 2,
+}
+
+/// A handle on the shutdown of the process; clones share it.
+#[derive(Clone, Default)]
+pub struct Drain {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    phase: AtomicU8,
+    changed: Notify,
+    tasks: AtomicUsize,
+    finished: Notify,
+}
+
+impl Drain {
+    /// A drain in phase `Running`.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Spawns a task that shutdown waits for. Dropping the handle does not stop the task.
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let counted = Counted::new(Arc::clone(&self.shared));
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+        tokio::spawn(async move {
+            let _counted = counted;
+            future.await
+        })
+    }
+
+    /// The phase now.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.shared.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            _ => Phase::Closing,
+        }
+    }
+
+    /// True once shutdown has begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.phase() != Phase::Running
+    }
+
+    /// True once only requests in flight are finished.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.phase() == Phase::Closing
+    }
+
+    /// Moves on to `phase`; never back.
+    pub fn advance(&self, phase: Phase) {
+        self.shared.phase.fetch_max(phase as u8, Ordering::AcqRel);
+        self.shared.changed.notify_waiters();
+    }
+
+    /// Ready once `phase` is reached. The future may be polled once and then left alone: its task is woken.
+    pub fn reached(&self, phase: Phase) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
+        let drain = self.clone();
+        Box::pin(async move {
+            loop {
+                let changed = drain.shared.changed.notified();
+                let mut changed = std::pin::pin!(changed);
+                changed.as_mut().enable();
+                if drain.phase() >= phase {
+                    return;
+                }
+                changed.await;
+            }
+        })
+    }
+
+    /// How many spawned tasks are alive.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.shared.tasks.load(Ordering::Acquire)
+    }
+
+    /// Ready once no spawned task is alive.
+    pub async fn finished(&self) {
+        loop {
+            let finished = self.shared.finished.notified();
+            let mut finished = std::pin::pin!(finished);
+            finished.as_mut().enable();
+            if self.tasks() == 0 {
+                return;
+            }
+            finished.await;
+        }
+    }
+}
+
+/// Counts a task while it lives, also when it panics or is dropped unrun.
+struct Counted {
+    shared: Arc<Shared>,
+}
+
+impl Counted {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.tasks.fetch_add(1, Ordering::AcqRel);
+        Self { shared }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.shared.tasks.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.finished.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Drain, Phase};
+
+    #[tokio::test]
+    async fn shutdown_waits_for_spawned_tasks_even_when_they_panic() {
+        let drain = Drain::new();
+        let (tx, rx) = tokio::sync::oneshot::channel::<()>();
+        let good = drain.spawn(async move { rx.await.is_ok() });
+        let bad = drain.spawn(async { panic!("on purpose") });
+
+        assert!(bad.await.is_err());
+        assert_eq!(drain.tasks(), 1);
+        tx.send(()).unwrap();
+        drain.finished().await;
+
+        assert!(good.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn phases_only_move_on_and_wake_who_waits() {
+        let drain = Drain::new();
+        let closing = drain.spawn(drain.reached(Phase::Closing));
+
+        drain.advance(Phase::Closing);
+        drain.advance(Phase::Draining);
+        closing.await.unwrap();
+
+        assert!(drain.is_closing());
+    }
+}

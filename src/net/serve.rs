@@ -1,0 +1,71 @@
+//! From accepted sockets to served requests: one accept loop per worker, one task per connection.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{
+    Service,
+    drain::Drain,
+    h1::{self, server::Settings},
+    h2,
+    listener::{self, Gate, Place},
+};
+use crate::config::Http2Limits;
+
+/// What the connections of one listener are served with.
+pub struct Serving<S> {
+    /// Who answers.
+    pub service: Arc<S>,
+    /// Bounds on connections.
+    pub gate: Arc<Gate>,
+    /// Limits of one connection.
+    pub limits: Arc<h1::Limits>,
+    /// HTTP/2 with prior knowledge on the same port; `None` refuses it.
+    pub http2: Option<Arc<Http2Limits>>,
+    /// The process's shutdown.
+    pub drain: Drain,
+}
+
+impl<S> Clone for Serving<S> {
+    fn clone(&self) -> Self {
+        Self {
+            service: Arc::clone(&self.service),
+            gate: Arc::clone(&self.gate),
+            limits: Arc::clone(&self.limits),
+            http2: self.http2.clone(),
+            drain: self.drain.clone(),
+        }
+    }
+}
+
+/// Serves a listener on the calling runtime until shutdown. Returns an error only when the socket cannot be registered.
+///
+/// # Errors
+/// The runtime's own.
+pub fn spawn<S: Service>(socket: std::net::TcpListener, serving: Serving<S>) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(socket)?;
+    let drain = serving.drain.clone();
+    let gate = Arc::clone(&serving.gate);
+    let accepting = listener::accept(listener, gate, drain.clone(), move |stream, peer, place| {
+        serving.drain.spawn(serve(stream, peer, place, serving.clone()));
+    });
+    drain.spawn(accepting);
+    Ok(())
+}
+
+async fn serve<S: Service>(stream: TcpStream, peer: SocketAddr, place: Place, serving: Serving<S>) {
+    let settings = Settings {
+        service: Arc::clone(&serving.service),
+        limits: Arc::clone(&serving.limits),
+        http2: serving.http2.is_some(),
+        drain: serving.drain.clone(),
+        peer: Some(peer),
+    };
+    let handed_over = h1::server::serve(stream, settings).await;
+    if let (Some((stream, ahead)), Some(limits)) = (handed_over, serving.http2.clone()) {
+        // Boxed, so that the many HTTP/1 connections do not carry the room for an HTTP/2 one.
+        Box::pin(h2::serve(stream, ahead, peer, &serving, &limits)).await;
+    }
+    drop(place);
+}

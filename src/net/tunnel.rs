@@ -1,0 +1,151 @@
+//! Bytes both ways after a 101: nothing is read into them, everything is bounded.
+
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+
+use super::{
+    End, Sent,
+    deadline::Deadline,
+    h1::Limits,
+    wire::{Io, Wire},
+};
+
+/// The far side of an upgraded connection, carried in the extensions of a 101 answer.
+pub struct Tunnel {
+    /// The stream to the upstream, with what it sent behind its 101.
+    pub far: Wire<Box<dyn Io>>,
+    /// Counts the tunnel while it is open.
+    pub permit: Box<dyn Send + Sync>,
+}
+
+impl Tunnel {
+    /// A tunnel over `io`; `ahead` was read from it already.
+    pub fn new(io: Box<dyn Io>, ahead: BytesMut, permit: Box<dyn Send + Sync>) -> Self {
+        Self { far: Wire::new(io, ahead), permit }
+    }
+}
+
+/// Extensions must be cloneable; a tunnel is taken out once instead.
+#[derive(Clone)]
+pub struct TunnelSlot(std::sync::Arc<parking_lot::Mutex<Option<Tunnel>>>);
+
+impl TunnelSlot {
+    /// Puts a tunnel in a slot.
+    #[must_use]
+    pub fn new(tunnel: Tunnel) -> Self {
+        Self(std::sync::Arc::new(parking_lot::Mutex::new(Some(tunnel))))
+    }
+
+    /// Takes the tunnel out.
+    #[must_use]
+    pub fn take(&self) -> Option<Tunnel> {
+        self.0.lock().take()
+    }
+}
+
+/// The state of one running tunnel.
+pub(super) struct Relay {
+    tunnel: Tunnel,
+    idle: Deadline,
+    up: Way,
+    down: Way,
+}
+
+/// One direction of a tunnel.
+#[derive(Default)]
+struct Way {
+    moved: u64,
+    is_shut: bool,
+}
+
+impl Relay {
+    pub(super) fn new(tunnel: Tunnel, limits: &Limits) -> Self {
+        let mut idle = Deadline::default();
+        idle.set(Instant::now() + limits.tunnel_idle);
+        Self { tunnel, idle, up: Way::default(), down: Way::default() }
+    }
+
+    /// Moves bytes until both sides have closed, one has failed, or nothing moved for too long.
+    pub(super) fn poll<I: Io>(
+        &mut self,
+        near: &mut Wire<I>,
+        limits: &Limits,
+        cx: &mut Context<'_>,
+    ) -> Poll<Sent> {
+        let far = &mut self.tunnel.far;
+        let up = self.up.poll(near, far, limits.tunnel_buffer, cx);
+        let down = self.down.poll(far, near, limits.tunnel_buffer, cx);
+        let end = match (up, down) {
+            (Moved::Closed, Moved::Closed) => End::Complete,
+            (Moved::Failed, _) | (_, Moved::Failed) => End::Client,
+            (up, down) => {
+                if up == Moved::Some || down == Moved::Some {
+                    self.idle.set(Instant::now() + limits.tunnel_idle);
+                }
+                match self.idle.poll(cx) {
+                    Poll::Ready(()) => End::Body,
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        };
+        Poll::Ready(Sent { bytes: self.down.moved, received: self.up.moved, end })
+    }
+}
+
+/// What became of one direction in one poll.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    Nothing,
+    Some,
+    Closed,
+    Failed,
+}
+
+impl Way {
+    fn poll<A: Io, B: Io>(
+        &mut self,
+        from: &mut Wire<A>,
+        to: &mut Wire<B>,
+        bound: usize,
+        cx: &mut Context<'_>,
+    ) -> Moved {
+        if self.is_shut {
+            return Moved::Closed;
+        }
+        let mut moved = Moved::Nothing;
+        loop {
+            if to.pending() == 0 && !from.buffer.is_empty() {
+                let data = from.buffer.split().freeze();
+                self.moved += data.len() as u64;
+                to.queue(data);
+                moved = Moved::Some;
+            }
+            match to.poll_flush(cx, &mut false) {
+                Poll::Ready(Err(_)) => return Moved::Failed,
+                Poll::Ready(Ok(())) if from.is_closed() && from.buffer.is_empty() => {
+                    return match to.poll_shutdown(cx) {
+                        Poll::Ready(_) => {
+                            self.is_shut = true;
+                            Moved::Closed
+                        }
+                        Poll::Pending => moved,
+                    };
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if from.is_closed() || from.buffer.len() >= bound {
+                if to.pending() > 0 {
+                    return moved;
+                }
+                continue;
+            }
+            match from.poll_fill(cx, bound as u64 - from.buffer.len() as u64) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Moved::Failed,
+                Poll::Pending => return moved,
+            }
+        }
+    }
+}
