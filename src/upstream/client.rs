@@ -1,0 +1,319 @@
+//! The way of one call: breaker, bulkhead, connection, exchange, and at most one retry.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, request::Parts};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    Error,
+    breaker::Breaker,
+    bulkhead::{Bulkhead, Place},
+    exchange::{Answered, Terms, exchange, into_tunnel},
+    health::Health,
+    pool::{Connection, Pool},
+    retry::Budget,
+    stream::Stream,
+};
+use crate::{
+    config::{self, BackendAddress},
+    net::{
+        Body, InterimSink,
+        drain::{Drain, Phase},
+        h1::{Limits, framing::Framing},
+        tunnel::{Tunnel, TunnelSlot},
+    },
+    telemetry::UpstreamStats,
+};
+
+/// What all workers share about one server.
+pub struct Upstream {
+    address: BackendAddress,
+    authority: HeaderValue,
+    settings: config::Upstream,
+    limits: Arc<Limits>,
+    bulkhead: Bulkhead,
+    tunnels: Bulkhead,
+    /// The pools of all workers, to count what is idle in them.
+    pools: Mutex<Vec<Weak<Pool>>>,
+    /// Opens when connections fail in a burst.
+    pub breaker: Breaker,
+    stats: Arc<UpstreamStats>,
+    /// Whether it answers, as seen by probes.
+    pub health: Health,
+    budget: Budget,
+}
+
+impl Upstream {
+    /// The upstream at `address`, which counts into `stats`.
+    #[must_use]
+    pub fn new(
+        address: BackendAddress,
+        settings: &config::Upstream,
+        limits: &config::Limits,
+        stats: Arc<UpstreamStats>,
+    ) -> Arc<Self> {
+        let authority = match &address {
+            BackendAddress::Tcp { host, port } => HeaderValue::try_from(format!("{host}:{port}")).ok(),
+            BackendAddress::Unix(_) => None,
+        };
+        Arc::new(Self {
+            authority: authority.unwrap_or(HeaderValue::from_static("localhost")),
+            address,
+            limits: Arc::new(Limits::upstream(limits, settings)),
+            bulkhead: Bulkhead::new(settings.in_flight, settings.queue, settings.wait),
+            tunnels: Bulkhead::new(limits.upgrade.connections, 0, Duration::ZERO),
+            pools: Mutex::default(),
+            breaker: Breaker::new(Arc::clone(&stats), &settings.breaker),
+            stats,
+            health: Health::default(),
+            budget: Budget::new(settings.retry_budget_percent),
+            settings: settings.clone(),
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn address(&self) -> &BackendAddress {
+        &self.address
+    }
+
+    /// Its `Host`, for requests that name none.
+    #[must_use]
+    pub const fn authority(&self) -> &HeaderValue {
+        &self.authority
+    }
+
+    /// What is counted about it.
+    #[must_use]
+    pub fn stats(&self) -> &UpstreamStats {
+        &self.stats
+    }
+
+    /// Brings the numbers that are read, not counted, up to date.
+    pub fn refresh_stats(&self) {
+        let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        self.stats.in_flight.set(count(self.bulkhead.in_flight()));
+        self.stats.queued.set(count(self.bulkhead.waiting()));
+        let pools = self.pools.lock();
+        self.stats.idle.set(count(pools.iter().filter_map(Weak::upgrade).map(|pool| pool.len()).sum()));
+    }
+
+    pub(super) const fn connect_limit(&self) -> Duration {
+        self.settings.connect
+    }
+}
+
+/// What goes with the head of a call.
+pub struct Call {
+    /// The request's body.
+    pub body: Body,
+    /// Where interim answers go.
+    pub interim: Option<Arc<dyn InterimSink>>,
+    /// A limit of its own for the time to the head.
+    pub first_byte: Option<Duration>,
+    /// A bound of its own on what is in flight.
+    pub bulkhead: Option<Arc<Bulkhead>>,
+}
+
+/// The answer to a call.
+pub struct Reply {
+    /// Head and body. A 101 carries a [`TunnelSlot`] in its extensions.
+    pub response: Response<Body>,
+    /// True when only the server's close ends the body, so that its end proves nothing.
+    pub is_close_delimited: bool,
+}
+
+/// Where the time of a call went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// Waiting for a place in the bulkhead.
+    pub queue: Duration,
+    /// Opening connections.
+    pub connect: Duration,
+    /// From the request to the head of the answer.
+    pub backend: Duration,
+}
+
+/// One worker's way to an upstream.
+pub struct Client {
+    upstream: Arc<Upstream>,
+    pool: Arc<Pool>,
+}
+
+impl Client {
+    /// A client without connections.
+    #[must_use]
+    pub fn new(upstream: Arc<Upstream>) -> Self {
+        let settings = &upstream.settings;
+        let pool = Arc::new(Pool::new(settings.pool as usize, settings.idle, settings.lifetime));
+        let mut pools = upstream.pools.lock();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(Arc::downgrade(&pool));
+        drop(pools);
+        Self { upstream, pool }
+    }
+
+    /// The server behind this client.
+    #[must_use]
+    pub const fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// Closes connections that were idle for too long, until shutdown.
+    pub fn spawn_pruning(&self, drain: &Drain) {
+        let (pool, pause) =
+            (Arc::clone(&self.pool), self.upstream.settings.idle.max(Duration::from_millis(100)));
+        let mut closing = drain.reached(Phase::Closing);
+        drain.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = &mut closing => return,
+                    () = tokio::time::sleep(pause) => pool.prune(),
+                }
+            }
+        });
+    }
+
+    /// Makes a call with the head `parts`: hop-by-hop fields are off it, `Host` is on it. `timing` is filled also when
+    /// it fails.
+    ///
+    /// Dropping the future closes the connection that is in use, which cancels the call at the server.
+    ///
+    /// # Errors
+    /// [`Error`], when there is no answer to pass on.
+    pub async fn call(&self, parts: &Parts, call: Call, timing: &mut Timing) -> Result<Reply, Error> {
+        let result = self.call_within(parts, call, timing).await;
+        if let Err(error) = &result {
+            self.upstream.stats.errors.increment(error.refusal().as_str());
+        }
+        result
+    }
+
+    async fn call_within(&self, parts: &Parts, call: Call, timing: &mut Timing) -> Result<Reply, Error> {
+        let upstream = &*self.upstream;
+        if !upstream.breaker.allows() {
+            return Err(Error::BreakerOpen);
+        }
+        let place = self.enter(call.bulkhead.as_deref(), timing).await?;
+        upstream.budget.earn();
+        // A body that is at hand may be sent twice; a stream that was begun may not.
+        let held = match &call.body {
+            Body::Empty => Some(Bytes::new()),
+            Body::Full(data) => Some(data.clone()),
+            Body::Stream(_) => None,
+        };
+        let mut next_body = Some(call.body);
+        let mut retries = 0;
+        loop {
+            let result = match self.connection(timing).await {
+                Err(error) => Err(error),
+                Ok(connection) => {
+                    let body =
+                        next_body.take().unwrap_or_else(|| Body::full(held.clone().unwrap_or_default()));
+                    let terms = Terms {
+                        limits: &upstream.limits,
+                        first_byte: call.first_byte.unwrap_or(upstream.settings.first_byte),
+                        interim: call.interim.as_ref(),
+                    };
+                    timed(&mut timing.backend, exchange(connection, parts, body, terms)).await
+                }
+            };
+            let error = match result {
+                Ok(answered) => {
+                    upstream.breaker.succeeded();
+                    return self.reply(answered, place);
+                }
+                Err(error) => error,
+            };
+            if error.trips_breaker() {
+                upstream.breaker.failed();
+            }
+            let is_whole = next_body.is_some() || held.is_some();
+            let is_safe = error.is_unsent() || (error.is_retryable() && is_idempotent(&parts.method));
+            if retries >= upstream.settings.retries || !is_whole || !is_safe {
+                return Err(error);
+            }
+            if !upstream.budget.spend() {
+                upstream.stats.retries_denied.increment();
+                return Err(error);
+            }
+            retries += 1;
+            upstream.stats.retries.increment();
+        }
+    }
+
+    async fn enter(&self, own: Option<&Bulkhead>, timing: &mut Timing) -> Result<Places, Error> {
+        let own = match own {
+            None => None,
+            Some(bulkhead) => Some(bulkhead.enter(&mut timing.queue).await?),
+        };
+        let shared = self.upstream.bulkhead.enter(&mut timing.queue).await?;
+        if !timing.queue.is_zero() {
+            self.upstream.stats.queue_wait.record(micros(timing.queue));
+        }
+        Ok(Places { _shared: shared, _own: own })
+    }
+
+    async fn connection(&self, timing: &mut Timing) -> Result<Connection, Error> {
+        let upstream = &*self.upstream;
+        if let Some(connection) = self.pool.take().await {
+            upstream.stats.reused.increment();
+            return Ok(connection);
+        }
+        let start = Instant::now();
+        let connected = Stream::connect(&upstream.address, upstream.settings.connect).await;
+        let took = start.elapsed();
+        timing.connect += took;
+        let stream = connected?;
+        upstream.stats.connects.increment();
+        upstream.stats.connect_time.record(micros(took));
+        Ok(Connection::new(stream))
+    }
+
+    fn reply(&self, answered: Answered, places: Places) -> Result<Reply, Error> {
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = answered.head.status;
+        let is_close_delimited = answered.framing == Framing::Close;
+        if answered.head.status == StatusCode::SWITCHING_PROTOCOLS {
+            // A tunnel lasts: it has a bound of its own and leaves its place to requests.
+            let permit = self.upstream.tunnels.try_enter()?;
+            *response.headers_mut() = answered.head.headers;
+            let (io, ahead) = into_tunnel(answered.connection);
+            response.extensions_mut().insert(TunnelSlot::new(Tunnel::new(io, ahead, Box::new(permit))));
+        } else {
+            let (headers, body) = answered.into_parts(&self.pool, &self.upstream.limits, places);
+            *response.headers_mut() = headers;
+            *response.body_mut() = body;
+        }
+        Ok(Reply { response, is_close_delimited })
+    }
+}
+
+/// What a call holds while it is in flight.
+pub(super) struct Places {
+    _shared: Place,
+    _own: Option<Place>,
+}
+
+/// Adds the time that a future takes to `total`.
+async fn timed<F: Future>(total: &mut Duration, future: F) -> F::Output {
+    let start = Instant::now();
+    let output = future.await;
+    *total += start.elapsed();
+    output
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Methods that may be sent twice (RFC 9110 section 9.2.2).
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}

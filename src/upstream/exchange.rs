@@ -1,0 +1,409 @@
+//! One request and its answer on one connection, in the task that asked for them.
+//!
+//! There is no task per connection and no channel: the request's own task writes and reads the socket. Dropping the
+//! future, or the body it returns, drops the connection, and that is how a client that left cancels its call.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Version, header, request::Parts};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::{
+    Error,
+    client::Places,
+    pool::{Connection, Pool},
+};
+use crate::net::{
+    Body, BodyError, InterimSink,
+    h1::{
+        Limits,
+        chunk::{Decoded, Decoder, write_size_line},
+        framing::{self, Framing},
+        head::{self, ResponseHead},
+        write,
+    },
+    wire::Io,
+};
+
+/// What an exchange needs beside its connection.
+pub(super) struct Terms<'a> {
+    pub(super) limits: &'a Arc<Limits>,
+    pub(super) first_byte: Duration,
+    pub(super) interim: Option<&'a Arc<dyn InterimSink>>,
+}
+
+/// An answer's head, and the connection its body is still on.
+pub(super) struct Answered {
+    pub(super) head: ResponseHead,
+    pub(super) framing: Framing,
+    pub(super) connection: Connection,
+    pub(super) upload: Upload,
+}
+
+/// A request body on its way out.
+pub(super) struct Upload {
+    body: Body,
+    framing: Framing,
+    is_done: bool,
+    /// A chunk too large to copy was queued; its line end must follow it.
+    owes_line_end: bool,
+    has_moved: bool,
+}
+
+/// Why an upload stopped before its end.
+enum UploadError {
+    /// The upstream takes no more. It may have answered all the same.
+    Upstream,
+    /// The client's body failed.
+    Client(BodyError),
+}
+
+impl Upload {
+    fn new(body: Body) -> Self {
+        let framing = match body.exact_len() {
+            Some(0) => Framing::None,
+            Some(length) => Framing::Length(length),
+            None => Framing::Chunked,
+        };
+        let is_done = framing == Framing::None;
+        Self { body, framing, is_done, owes_line_end: false, has_moved: false }
+    }
+
+    /// Sends on as far as the body and the socket allow; ready when all is sent.
+    fn poll(&mut self, connection: &mut Connection, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
+        let wire = &mut connection.wire;
+        loop {
+            let must_flush = self.is_done || self.owes_line_end || wire.pending() >= 64 * 1024;
+            if must_flush {
+                ready!(wire.poll_flush(cx, &mut self.has_moved)).map_err(|_| UploadError::Upstream)?;
+                if std::mem::take(&mut self.owes_line_end) {
+                    wire.out().extend_from_slice(b"\r\n");
+                }
+                if self.is_done {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            match self.body.poll_chunk(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    let is_chunked = self.framing == Framing::Chunked;
+                    if is_chunked {
+                        write_size_line(wire.out(), data.len());
+                    }
+                    let is_large = wire.queue(data);
+                    if is_large {
+                        self.owes_line_end = is_chunked;
+                        ready!(wire.poll_flush(cx, &mut self.has_moved))
+                            .map_err(|_| UploadError::Upstream)?;
+                    } else if is_chunked {
+                        wire.out().extend_from_slice(b"\r\n");
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(UploadError::Client(error))),
+                Poll::Ready(None) => {
+                    if self.framing == Framing::Chunked {
+                        wire.out().extend_from_slice(b"0\r\n\r\n");
+                    }
+                    self.is_done = true;
+                }
+                Poll::Pending => {
+                    ready!(wire.poll_flush(cx, &mut self.has_moved)).map_err(|_| UploadError::Upstream)?;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+/// Sends a request and waits for the head of its answer. Interim answers go to `terms.interim` on the way.
+pub(super) async fn exchange(
+    mut connection: Connection,
+    parts: &Parts,
+    body: Body,
+    terms: Terms<'_>,
+) -> Result<Answered, Error> {
+    let mut upload = Upload::new(body);
+    write::request_head(connection.wire.out(), &parts.method, &parts.uri, &parts.headers, upload.framing);
+    connection.deadline.set(Instant::now() + terms.first_byte);
+    let mut waiting = Waiting { connection: &mut connection, upload: &mut upload, interims: 0 };
+    let head = poll_fn(|cx| waiting.poll(parts, &terms, cx)).await?;
+    connection.deadline.clear();
+    let framing = framing::of_response(&parts.method, head.status, head.version, &head.headers)
+        .map_err(|framing::Ambiguous| Error::BadResponse)?;
+    Ok(Answered { head, framing, connection, upload })
+}
+
+/// An exchange that waits for the head of its answer.
+struct Waiting<'a> {
+    connection: &'a mut Connection,
+    upload: &'a mut Upload,
+    interims: u32,
+}
+
+impl Waiting<'_> {
+    fn poll(
+        &mut self,
+        request: &Parts,
+        terms: &Terms<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, Error>> {
+        let Self { connection, upload, interims } = self;
+        let mut upload_failed = false;
+        if !upload.is_done || connection.wire.pending() > 0 {
+            let moved_before = std::mem::take(&mut upload.has_moved);
+            match upload.poll(connection, cx) {
+                Poll::Ready(Err(UploadError::Client(error))) => {
+                    return Poll::Ready(Err(Error::RequestBody(error)));
+                }
+                Poll::Ready(Err(UploadError::Upstream)) => upload_failed = true,
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if upload.has_moved {
+                // While the body moves the server is not late.
+                connection.deadline.set(Instant::now() + terms.first_byte);
+            }
+            upload.has_moved |= moved_before;
+        }
+        loop {
+            if !connection.wire.buffer.is_empty() {
+                match head::take_response(&mut connection.wire.buffer, terms.limits) {
+                    Err(_) => return Poll::Ready(Err(Error::BadResponse)),
+                    Ok(Some(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                        let is_wanted =
+                            request.headers.contains_key(header::UPGRADE) && head.version == Version::HTTP_11;
+                        return Poll::Ready(if is_wanted { Ok(head) } else { Err(Error::BadResponse) });
+                    }
+                    Ok(Some(head)) if head.status.is_informational() => {
+                        *interims += 1;
+                        if *interims > terms.limits.interim {
+                            return Poll::Ready(Err(Error::BadResponse));
+                        }
+                        if let Some(sink) = terms.interim {
+                            sink.interim(head.status, &head.headers);
+                        }
+                        continue;
+                    }
+                    Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                    Ok(None) => {}
+                }
+            }
+            match connection.wire.poll_fill(cx, 0) {
+                Poll::Ready(Ok(read)) if read > 0 => {}
+                Poll::Ready(_) => {
+                    return Poll::Ready(Err(Error::Closed {
+                        is_reused: connection.is_reused,
+                        is_silent: connection.wire.buffer.is_empty() && *interims == 0,
+                        is_unsent: !upload.has_moved,
+                    }));
+                }
+                Poll::Pending if upload_failed => {
+                    return Poll::Ready(Err(Error::Closed {
+                        is_reused: connection.is_reused,
+                        is_silent: true,
+                        is_unsent: !upload.has_moved,
+                    }));
+                }
+                Poll::Pending => return connection.deadline.poll(cx).map(|()| Err(Error::Timeout)),
+            }
+        }
+    }
+}
+
+/// Where an answer's body stands.
+enum Left {
+    Length(u64),
+    Chunked(Decoder),
+    Close,
+    Nothing,
+}
+
+/// The body of an answer, read as fast as it is polled. At its clean end the connection goes back to the pool.
+pub(super) struct Download {
+    connection: Option<Connection>,
+    pool: Arc<Pool>,
+    upload: Upload,
+    left: Left,
+    keeps: bool,
+    limits: Arc<Limits>,
+    _places: Places,
+}
+
+impl Answered {
+    /// True when the connection may serve again after this answer.
+    fn keeps(&self) -> bool {
+        let says_close = self.head.headers.get_all(header::CONNECTION).iter().any(|line| {
+            line.as_bytes()
+                .split(|byte| *byte == b',')
+                .any(|member| member.trim_ascii().eq_ignore_ascii_case(b"close"))
+        });
+        // A body announced for an answer that has none might be sent all the same.
+        let is_honest = self.head.status != StatusCode::NO_CONTENT
+            || !(self.head.headers.contains_key(header::TRANSFER_ENCODING)
+                || self.head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0"));
+        self.head.version == Version::HTTP_11 && !says_close && is_honest && self.framing != Framing::Close
+    }
+
+    /// The answer's fields and body. A body that was received whole is bytes at hand, and its connection is free at once.
+    pub(super) fn into_parts(
+        mut self,
+        pool: &Arc<Pool>,
+        limits: &Arc<Limits>,
+        places: Places,
+    ) -> (HeaderMap, Body) {
+        let keeps = self.keeps();
+        let headers = std::mem::take(&mut self.head.headers);
+        let whole = match self.framing {
+            Framing::None => Some(0),
+            Framing::Length(length) => {
+                usize::try_from(length).ok().filter(|length| *length <= self.connection.wire.buffer.len())
+            }
+            Framing::Chunked | Framing::Close => None,
+        };
+        if let Some(length) = whole
+            && self.upload.is_done
+            && self.connection.wire.pending() == 0
+        {
+            let data = self.connection.wire.buffer.split_to(length).freeze();
+            if keeps {
+                pool.put(self.connection);
+            }
+            return (headers, Body::full(data));
+        }
+        let left = match self.framing {
+            Framing::None => Left::Nothing,
+            Framing::Length(length) => Left::Length(length),
+            Framing::Chunked => Left::Chunked(Decoder::new(limits)),
+            Framing::Close => Left::Close,
+        };
+        let download = Download {
+            connection: Some(self.connection),
+            pool: Arc::clone(pool),
+            upload: self.upload,
+            left,
+            keeps,
+            limits: Arc::clone(limits),
+            _places: places,
+        };
+        (headers, Body::from_body(download))
+    }
+}
+
+impl Download {
+    /// Ends the body. The connection is kept only when both directions are done and nothing more was received.
+    fn finish(&mut self) {
+        self.left = Left::Nothing;
+        if let Some(connection) = self.connection.take()
+            && self.keeps
+            && self.upload.is_done
+            && connection.wire.pending() == 0
+        {
+            self.pool.put(connection);
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            let Some(connection) = self.connection.as_mut() else { return Poll::Ready(None) };
+            if !self.upload.is_done
+                && let Poll::Ready(Err(_)) = self.upload.poll(connection, cx)
+            {
+                // The answer is already on its way: what is left of the request no longer matters.
+                self.keeps = false;
+                self.upload.is_done = true;
+            }
+            let buffer = &mut connection.wire.buffer;
+            let step = match &mut self.left {
+                Left::Nothing => Decoded::End,
+                Left::Length(left) => take_length(left, buffer),
+                Left::Chunked(decoder) => match decoder.decode(buffer, &self.limits) {
+                    Ok(step) => step,
+                    Err(_) => return self.fail(BodyError::UpstreamMalformed),
+                },
+                Left::Close if buffer.is_empty() => Decoded::More(64 * 1024),
+                Left::Close => Decoded::Data(buffer.split().freeze()),
+            };
+            match step {
+                Decoded::Data(data) => {
+                    connection.deadline.clear();
+                    if matches!(self.left, Left::Length(0)) {
+                        self.finish();
+                    }
+                    return Poll::Ready(Some(Ok(data)));
+                }
+                Decoded::End => {
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                Decoded::More(expected) => match connection.wire.poll_fill(cx, expected) {
+                    Poll::Ready(Ok(read)) if read > 0 => {}
+                    Poll::Ready(Ok(_)) if matches!(self.left, Left::Close) => {
+                        self.finish();
+                        return Poll::Ready(None);
+                    }
+                    Poll::Ready(_) => return self.fail(BodyError::UpstreamCut),
+                    Poll::Pending => {
+                        if !connection.deadline.is_set() {
+                            connection.deadline.set(Instant::now() + self.limits.body_idle);
+                        }
+                        ready!(connection.deadline.poll(cx));
+                        return self.fail(BodyError::UpstreamIdle);
+                    }
+                },
+            }
+        }
+    }
+
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Bytes, BodyError>>> {
+        self.connection = None;
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+fn take_length(left: &mut u64, buffer: &mut bytes::BytesMut) -> Decoded {
+    if *left == 0 {
+        return Decoded::End;
+    }
+    let take = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
+    if take == 0 {
+        return Decoded::More(*left);
+    }
+    *left -= take as u64;
+    Decoded::Data(buffer.split_to(take).freeze())
+}
+
+impl HttpBody for Download {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.get_mut().poll(cx).map_ok(Frame::data)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.connection.is_none() || matches!(self.left, Left::Nothing)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.left {
+            Left::Length(left) => SizeHint::with_exact(left),
+            Left::Nothing => SizeHint::with_exact(0),
+            Left::Chunked(_) | Left::Close => SizeHint::new(),
+        }
+    }
+}
+
+/// A stream after a 101, with what was read behind it.
+pub(super) fn into_tunnel(connection: Connection) -> (Box<dyn Io>, bytes::BytesMut) {
+    let (stream, ahead) = connection.wire.into_parts();
+    (Box::new(stream), ahead)
+}

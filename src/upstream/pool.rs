@@ -1,0 +1,107 @@
+//! Idle connections of one worker to one upstream.
+//!
+//! The one used last is taken first: it is the least likely to have been closed meanwhile, and the surplus of a burst
+//! ages out at the other end.
+
+use std::{collections::VecDeque, future::poll_fn, task::Poll, time::Duration};
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::stream::Stream;
+use crate::net::{deadline::Deadline, wire::Wire};
+
+/// A connection that may serve again.
+pub struct Connection {
+    pub(super) wire: Wire<Stream>,
+    /// Kept with the connection, as moving it is cheaper than arming a new one for each request.
+    pub(super) deadline: Deadline,
+    opened: Instant,
+    idle_since: Instant,
+    pub(super) is_reused: bool,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream) -> Self {
+        let now = Instant::now();
+        Self {
+            wire: Wire::new(stream, BytesMut::new()),
+            deadline: Deadline::default(),
+            opened: now,
+            idle_since: now,
+            is_reused: false,
+        }
+    }
+
+    /// True while the server has neither closed nor said anything that nobody asked for.
+    async fn is_quiet(&mut self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.wire.poll_fill(cx, 0).is_pending())).await
+    }
+}
+
+/// The idle connections.
+pub struct Pool {
+    idle: Mutex<VecDeque<Connection>>,
+    size: usize,
+    idle_limit: Duration,
+    lifetime: Duration,
+}
+
+impl Pool {
+    /// A pool that keeps at most `size` connections, each idle for at most `idle_limit` and used for at most `lifetime`.
+    #[must_use]
+    pub const fn new(size: usize, idle_limit: Duration, lifetime: Duration) -> Self {
+        Self { idle: Mutex::new(VecDeque::new()), size, idle_limit, lifetime }
+    }
+
+    /// Takes a connection that is still open, as far as can be told without asking.
+    pub async fn take(&self) -> Option<Connection> {
+        loop {
+            let mut connection = self.idle.lock().pop_back()?;
+            if self.is_fresh(&connection, Instant::now()) && connection.is_quiet().await {
+                connection.is_reused = true;
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Puts a connection back whose answer has ended cleanly.
+    pub fn put(&self, mut connection: Connection) {
+        connection.idle_since = Instant::now();
+        connection.deadline.clear();
+        if connection.idle_since - connection.opened >= self.lifetime || !connection.wire.buffer.is_empty() {
+            return;
+        }
+        connection.wire.release();
+        let mut idle = self.idle.lock();
+        if idle.len() < self.size {
+            idle.push_back(connection);
+        }
+    }
+
+    /// Closes what has been idle for too long.
+    pub fn prune(&self) {
+        let now = Instant::now();
+        let mut idle = self.idle.lock();
+        while idle.front().is_some_and(|connection| !self.is_fresh(connection, now)) {
+            idle.pop_front();
+        }
+    }
+
+    /// How many connections are idle.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.idle.lock().len()
+    }
+
+    /// True when none is idle.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn is_fresh(&self, connection: &Connection, now: Instant) -> bool {
+        now - connection.idle_since < self.idle_limit && now - connection.opened < self.lifetime
+    }
+}
