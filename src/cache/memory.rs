@@ -1,0 +1,306 @@
+//! The tier in memory: entries under their keys, bounded by bytes. Which entries are worth their room is moka's
+//! decision (an LFU with a small window); when they are fresh is not decided here at all.
+//!
+//! moka evicts behind the insertions, in batches of up to hundreds: with large bodies that alone could take many times
+//! the configured size. So insertions are counted, and before those not yet settled exceed an eighth of the size, the
+//! eviction is run. As no entry is larger than an eighth either, the tier never holds more than nine eighths.
+//!
+//! moka also frees what it has removed late, when no thread can be reading it any more: up to 62 values for each
+//! thread. So it is given places, and a place is emptied as soon as moka says that it has removed it.
+//!
+//! To clear the tier a new shelf is put in the place of the old one: taking a million entries out one by one would hold
+//! up whoever asks for it, and whoever stores meanwhile, for seconds.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use http::HeaderMap;
+use moka::{notification::RemovalCause, sync::Cache};
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+
+use super::{
+    entry::Entry,
+    key::{Key, KeyHash, KeyMaker},
+    rfc9111::Selection,
+    variants::{Variant, Variants},
+};
+use crate::telemetry::record::Reason;
+
+/// The share of the size that one entry may take, and that may wait for eviction: 1 / 8.
+const SHARE: u64 = 8;
+
+/// Runs of the eviction in one go. One settles everything but a burst from other threads.
+const RUNS: usize = 8;
+
+/// The tier in memory.
+#[derive(Debug)]
+pub(super) struct MemoryTier {
+    shelf: ArcSwap<Shelf>,
+    maker: KeyMaker,
+    size: u64,
+    max_variants: usize,
+    /// Bytes inserted since the eviction was last run. Insertions take turns by it.
+    unsettled: Mutex<u64>,
+    evictions: Arc<AtomicU64>,
+}
+
+/// What a cleared tier held. Dropping it frees the memory, which takes some microseconds for each entry: do that where
+/// nobody waits.
+#[derive(Debug)]
+pub struct Retired(#[expect(dead_code, reason = "it is there to be dropped")] Arc<Shelf>);
+
+/// What a look into the tier finds.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// An entry.
+    Entry(Arc<Entry>),
+    /// Nothing under this key.
+    Nothing,
+    /// Variants, none of which fits.
+    NoVariant(Arc<Variants>),
+}
+
+/// What is held between one clearing and the next.
+#[derive(Debug)]
+struct Shelf {
+    cache: Cache<Key, Held, KeyHash>,
+    /// Lists of variants among moka's entries.
+    lists: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    slot: Slot,
+    size: usize,
+    /// How long moka keeps it: memory is given back then. The lookup judges by the entry's own times.
+    keep: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Slot {
+    /// A place for an entry; empty once moka has removed it.
+    Entry(Arc<ArcSwapOption<Entry>>),
+    Variants(Arc<Variants>),
+}
+
+/// Tells moka how long each entry is kept.
+struct Keep;
+
+impl MemoryTier {
+    /// A tier of so many bytes, with at most `max_variants` variants of one resource.
+    #[must_use]
+    pub(super) fn new(size: u64, max_variants: usize, maker: KeyMaker) -> Self {
+        let evictions = Arc::new(AtomicU64::new(0));
+        let shelf = ArcSwap::from_pointee(Shelf::new(size, Arc::clone(&evictions)));
+        Self { shelf, maker, size, max_variants, unsettled: Mutex::new(0), evictions }
+    }
+
+    /// Looks for the entry of a resource that fits a request.
+    pub(super) fn find(&self, resource: &Key, request: &HeaderMap) -> Found {
+        let shelf = self.shelf.load();
+        let variants = match shelf.cache.get(resource).map(|held| held.slot) {
+            Some(Slot::Entry(place)) => return place.load_full().map_or(Found::Nothing, Found::Entry),
+            Some(Slot::Variants(variants)) => variants,
+            None => return Found::Nothing,
+        };
+        let entry = variants.find(request).and_then(|key| shelf.cache.get(key)?.entry());
+        entry.map_or(Found::NoVariant(variants), Found::Entry)
+    }
+
+    /// Puts an entry in. The error says why there is no place for it.
+    pub(super) fn put(&self, entry: &Arc<Entry>, now_ms: u64) -> Result<(), Reason> {
+        if to_u64(entry.size()) > self.size / SHARE {
+            return Err(Reason::TooLarge);
+        }
+        let mut unsettled = self.unsettled.lock();
+        let shelf = self.shelf.load();
+        let held = Held::of_entry(entry, now_ms);
+        if entry.selection().is_any() {
+            self.insert(&shelf, &mut unsettled, entry.key().clone(), held);
+            return Ok(());
+        }
+        let variant = Variant {
+            selection: entry.selection().clone(),
+            key: self.variant_key(entry.key(), entry.selection()),
+            date: entry.meta().date,
+            useless_after_ms: entry.useless_after_ms(),
+        };
+        let mut variants = shelf.known_variants(entry.key());
+        if variants.len() >= self.max_variants && !variants.has(&variant.key) {
+            variants.retain(|known| known.useless_after_ms > now_ms && shelf.cache.contains_key(&known.key));
+            if variants.len() >= self.max_variants {
+                return Err(Reason::Variants);
+            }
+        }
+        let key = variant.key.clone();
+        variants.put(variant);
+        self.insert(&shelf, &mut unsettled, key, held);
+        let list = Held::of_variants(variants, entry.key(), now_ms);
+        self.insert(&shelf, &mut unsettled, entry.key().clone(), list);
+        Ok(())
+    }
+
+    /// Takes an entry out, if it still lies there.
+    pub(super) fn remove(&self, entry: &Arc<Entry>) {
+        let key = self.variant_key(entry.key(), entry.selection());
+        let _turn = self.unsettled.lock();
+        let shelf = self.shelf.load();
+        let there = shelf.cache.get(&key).and_then(|held| held.entry());
+        if there.is_some_and(|there| Arc::ptr_eq(&there, entry)) {
+            shelf.cache.invalidate(&key);
+        }
+    }
+
+    /// Takes everything out, and says how many entries that were.
+    pub(super) fn clear(&self) -> (u64, Retired) {
+        let mut unsettled = self.unsettled.lock();
+        self.settle(&self.shelf.load(), &mut unsettled);
+        let retired = self.shelf.swap(Arc::new(Shelf::new(self.size, Arc::clone(&self.evictions))));
+        (retired.entries(), Retired(retired))
+    }
+
+    /// Entries held, as of the last eviction run.
+    #[must_use]
+    pub(super) fn entries(&self) -> u64 {
+        self.shelf.load().entries()
+    }
+
+    /// Bytes held, as of the last eviction run.
+    #[must_use]
+    pub(super) fn bytes(&self) -> u64 {
+        self.shelf.load().cache.weighted_size()
+    }
+
+    /// Bytes that may be held.
+    #[must_use]
+    pub(super) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Entries pushed out for room since the start.
+    #[must_use]
+    pub(super) fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    /// Runs the eviction, so that the numbers are those of now.
+    pub(super) fn tidy(&self) {
+        let mut unsettled = self.unsettled.lock();
+        self.settle(&self.shelf.load(), &mut unsettled);
+    }
+
+    /// The key of the variant with these selecting values; that of the resource where there are none.
+    pub(super) fn variant_key(&self, resource: &Key, selection: &Selection) -> Key {
+        if selection.is_any() {
+            return resource.clone();
+        }
+        self.maker.variant(resource, &Sha256::digest(selection.canonical()).into())
+    }
+
+    fn insert(&self, shelf: &Shelf, unsettled: &mut u64, key: Key, held: Held) {
+        let size = to_u64(held.size);
+        if unsettled.saturating_add(size) > self.size / SHARE {
+            self.settle(shelf, unsettled);
+        }
+        *unsettled += size;
+        if matches!(held.slot, Slot::Variants(_)) {
+            shelf.lists.fetch_add(1, Ordering::Relaxed);
+        }
+        shelf.cache.insert(key, held);
+    }
+
+    fn settle(&self, shelf: &Shelf, unsettled: &mut u64) {
+        for _ in 0..RUNS {
+            shelf.cache.run_pending_tasks();
+            if shelf.cache.weighted_size() <= self.size {
+                break;
+            }
+        }
+        *unsettled = 0;
+    }
+}
+
+impl Shelf {
+    fn new(size: u64, evictions: Arc<AtomicU64>) -> Self {
+        let lists = Arc::new(AtomicU64::new(0));
+        let lists_held = Arc::clone(&lists);
+        let on_removal = move |_, held: Held, cause| match held.slot {
+            Slot::Variants(_) => {
+                lists_held.fetch_sub(1, Ordering::Relaxed);
+            }
+            Slot::Entry(place) => {
+                place.store(None);
+                evictions.fetch_add(u64::from(cause == RemovalCause::Size), Ordering::Relaxed);
+            }
+        };
+        let cache = Cache::builder()
+            .max_capacity(size)
+            .weigher(|_, held: &Held| u32::try_from(held.size).unwrap_or(u32::MAX))
+            .expire_after(Keep)
+            .eviction_listener(on_removal)
+            .build_with_hasher(KeyHash::default());
+        Self { cache, lists }
+    }
+
+    fn entries(&self) -> u64 {
+        self.cache.entry_count().saturating_sub(self.lists.load(Ordering::Relaxed))
+    }
+
+    fn known_variants(&self, resource: &Key) -> Variants {
+        match self.cache.get(resource).map(|held| held.slot) {
+            Some(Slot::Variants(variants)) => (*variants).clone(),
+            Some(Slot::Entry(_)) | None => Variants::default(),
+        }
+    }
+}
+
+impl Held {
+    fn of_entry(entry: &Arc<Entry>, now_ms: u64) -> Self {
+        let keep = Duration::from_millis(entry.useless_after_ms().saturating_sub(now_ms));
+        Self { slot: Slot::Entry(Arc::new(Some(Arc::clone(entry)).into())), size: entry.size(), keep }
+    }
+
+    fn of_variants(variants: Variants, key: &Key, now_ms: u64) -> Self {
+        let keep = Duration::from_millis(variants.useless_after_ms().saturating_sub(now_ms));
+        let size = variants.size() + key.size();
+        Self { slot: Slot::Variants(Arc::new(variants)), size, keep }
+    }
+
+    fn entry(&self) -> Option<Arc<Entry>> {
+        match &self.slot {
+            Slot::Entry(place) => place.load_full(),
+            Slot::Variants(_) => None,
+        }
+    }
+}
+
+#[expect(clippy::disallowed_types, reason = "moka's trait names it; the moment is not used")]
+impl moka::Expiry<Key, Held> for Keep {
+    fn expire_after_create(&self, _: &Key, held: &Held, _: std::time::Instant) -> Option<Duration> {
+        Some(held.keep)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Key,
+        held: &Held,
+        _: std::time::Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(held.keep)
+    }
+}
+
+fn to_u64(size: usize) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

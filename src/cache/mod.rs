@@ -1,0 +1,43 @@
+//! The cache: what is kept of answers, under which key, for how long it counts, and how it ends.
+//!
+//! `rfc9111` decides (pure); `key`, `query` and `tags` name; `entry`, `variants` and `memory` keep; `flight` and
+//! `hit_for_miss` see to it that one request fetches for many; `fill` copies bodies on their way; `scope`, `purge` and
+//! `prefixes` end entries; `store` puts these together for the ingress plane and `stats` counts. Nothing here calls
+//! upstream, spawns a task or, `clock` apart, reads a clock.
+//!
+//! The order of a request: [`Cache::key`], [`Cache::lookup`]; `rfc9111` judges what was found; if a fetch is needed
+//! [`Cache::join`] says who makes it and the others [`Cache::follow`]. Who fetches reads [`Cache::generation`] first,
+//! copies the body with [`Cache::fill`], and hands it to [`Cache::store`] and [`Lead::publish`]; [`Cache::release`]
+//! if it may not be stored; if the fetch failed the lead is dropped.
+
+mod clock;
+mod entry;
+mod fill;
+mod flight;
+mod hit_for_miss;
+mod key;
+mod memory;
+mod prefixes;
+mod purge;
+mod query;
+pub mod rfc9111;
+#[cfg(test)]
+mod samples;
+mod scope;
+mod stats;
+mod store;
+mod tags;
+mod variants;
+
+pub use clock::Clock;
+pub use entry::{Entry, NewEntry, strong_etag};
+pub use fill::Fill;
+pub use flight::{Landed, Lead, Waiter};
+pub use key::{Key, KeyRule, Scheme, Target, cookie_values};
+pub use memory::Retired;
+pub use purge::Generation;
+pub use query::{QueryRule, parameter};
+pub use scope::Scope;
+pub use stats::CacheStats;
+pub use store::{Cache, Lookup, PurgeOutcome, Settings, Turn};
+pub use tags::{MAX_TAG_BYTES, MAX_TAGS, Tag, TagValues};

@@ -1,0 +1,127 @@
+//! Which requests ask the store.
+
+use std::time::Duration;
+
+use http::Method;
+
+use super::{Admission, admit};
+use crate::{
+    cache::rfc9111::{
+        Policy, RequestHead, Rule,
+        fixture::{Lines, default, get, headers, ruled, ruled_by},
+    },
+    config::CacheMode,
+    telemetry::record::Reason,
+};
+
+fn admission(lines: Lines<'_>, policy: &Policy) -> Admission {
+    admit(&get(&headers(lines)), policy)
+}
+
+#[test]
+fn a_plain_get_or_head_is_looked_up_with_and_without_a_rule() {
+    for policy in [default(), ruled()] {
+        for method in [Method::GET, Method::HEAD] {
+            let none = headers(&[("accept", "*/*"), ("content-length", "0"), ("upgrade", "h2c")]);
+            assert_eq!(admit(&RequestHead::new(&method, b"a", b"/", &none), &policy), Admission::Lookup);
+        }
+    }
+}
+
+#[test]
+fn other_methods_are_none_of_the_lookups_business() {
+    let none = headers(&[]);
+    for method in ["POST", "PUT", "OPTIONS", "TRACE", "QUERY", "M-SEARCH", "get"] {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        assert_eq!(
+            admit(&RequestHead::new(&method, b"a", b"/", &none), &default()),
+            Admission::Method,
+            "{method}"
+        );
+    }
+}
+
+#[test]
+fn what_no_stored_answer_can_serve_goes_past_the_store() {
+    for (line, reason) in [
+        (("upgrade", "websocket"), Reason::Upgrade),
+        (("content-length", "3"), Reason::Body),
+        (("transfer-encoding", "chunked"), Reason::Body),
+        (("if-match", "\"a\""), Reason::Conditional),
+        (("if-unmodified-since", "@0"), Reason::Conditional),
+    ] {
+        assert_eq!(admission(&[line], &default()), Admission::Bypass(reason), "{line:?}");
+    }
+    let none = headers(&[]);
+    assert_eq!(admit(&get(&none).with_body(), &default()), Admission::Bypass(Reason::Body));
+    for line in [
+        ("range", "bytes=0-1"),
+        ("if-none-match", "\"a\""),
+        ("if-modified-since", "@0"),
+        ("cache-control", "no-cache"),
+    ] {
+        assert_eq!(admission(&[line], &default()), Admission::Lookup, "{line:?}");
+    }
+}
+
+#[test]
+fn credentials_keep_a_request_away_from_a_rule_unless_the_route_is_public() {
+    let public = ruled_by(Rule { public: true, ..ruled().rule.unwrap() });
+    let custom = Policy { credentials: vec!["x-session".parse().unwrap()], ..ruled() };
+    for (line, reason) in [
+        (("authorization", "Bearer x"), Reason::Authorization),
+        (("proxy-authorization", "Basic x"), Reason::Credential),
+        (("x-api-key", "x"), Reason::Credential),
+        (("cookie", "a=b"), Reason::Cookie),
+    ] {
+        assert_eq!(admission(&[line], &ruled()), Admission::Bypass(reason), "{line:?}");
+        assert_eq!(admission(&[line], &public), Admission::Lookup, "{line:?}");
+        assert_eq!(admission(&[line], &default()), Admission::Lookup, "{line:?}");
+    }
+    assert_eq!(admission(&[("x-session", "1")], &custom), Admission::Bypass(Reason::Credential));
+    assert_eq!(admission(&[("x-session", "1")], &ruled()), Admission::Lookup);
+}
+
+#[test]
+fn cookies_pass_where_those_that_matter_are_keyed() {
+    let keyed = ruled_by(Rule { cookies_keyed: true, ..ruled().rule.unwrap() });
+
+    assert_eq!(admission(&[("cookie", "a=b")], &keyed), Admission::Lookup);
+    assert_eq!(
+        admission(&[("cookie", "a=b"), ("authorization", "x")], &keyed),
+        Admission::Bypass(Reason::Authorization)
+    );
+}
+
+#[test]
+fn a_path_that_can_be_read_in_two_ways_keeps_away_from_a_rule() {
+    let none = headers(&[]);
+    for (target, is_plain) in
+        [("/a/b?x=%2F..//;", true), ("/a//b", false), ("/a/%2e%2e/b", false), ("/a;b?c", false)]
+    {
+        let request = RequestHead::new(&Method::GET, b"example.org", target.as_bytes(), &none);
+        let expected = if is_plain { Admission::Lookup } else { Admission::Bypass(Reason::Path) };
+
+        assert_eq!(admit(&request, &ruled()), expected, "{target}");
+        assert_eq!(admit(&request, &default()), Admission::Lookup, "{target}");
+    }
+}
+
+#[test]
+fn without_a_word_from_anyone_nothing_is_looked_up() {
+    let deaf = Policy { origin: false, ..default() };
+    let windows_only = ruled_by(Rule { stale_if_error: Duration::from_secs(9), ..Rule::default() });
+
+    assert_eq!(admission(&[], &Policy { mode: CacheMode::Off, ..default() }), Admission::Bypass(Reason::Off));
+    assert_eq!(admission(&[], &deaf), Admission::Bypass(Reason::NotListed));
+    assert_eq!(admission(&[], &Policy { origin: false, ..ruled() }), Admission::Lookup);
+    assert_eq!(
+        admission(&[], &Policy { origin: false, ..windows_only.clone() }),
+        Admission::Bypass(Reason::NotListed)
+    );
+    assert_eq!(
+        admission(&[("cookie", "a=b")], &windows_only),
+        Admission::Lookup,
+        "such a rule gives no life"
+    );
+}

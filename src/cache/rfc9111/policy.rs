@@ -1,0 +1,143 @@
+//! What the operator decided about a route: the profile, the rule and the bounds.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use crate::config::{Cache, CacheMode, ClientReload, Profile, RouteCache};
+
+/// How long answers of a route live that say nothing themselves, and what goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Lifetime of 200, 203, 204, 300, 301 and 308, and at most 5 seconds of it for 404 and 410.
+    pub ttl: Option<Duration>,
+    /// Lifetimes of single statuses; they beat `ttl`. Statuses that no rule may store are ignored.
+    pub ttl_by_status: Vec<(u16, Duration)>,
+    /// The operator's word that the answers are the same for everybody: credentials do not stand in the way.
+    pub public: bool,
+    /// Window for stale copies while one request refreshes.
+    pub stale_while_revalidate: Duration,
+    /// Window for stale copies in place of an error.
+    pub stale_if_error: Duration,
+    /// Whether a client's `no-cache` and its kin reach the backend. A reload loop must not, unless this is
+    /// set.
+    pub client_reload: bool,
+    /// Whether the request's `Origin`, or its absence, is part of the key.
+    pub origin_keyed: bool,
+    /// Whether the cookies that matter are part of the key and the others are kept from the backend.
+    pub cookies_keyed: bool,
+}
+
+/// Everything a decision needs to know besides the heads and the time. Compiled once per route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether the cache takes part on this route.
+    pub mode: CacheMode,
+    /// How the standard is read.
+    pub profile: Profile,
+    /// The route's rule, if it has one.
+    pub rule: Option<Rule>,
+    /// Whether freshness that the backend declares is honoured.
+    pub origin: bool,
+    /// No copy stays fresh longer than this after its receipt.
+    pub max_ttl: Duration,
+    /// Bound on the life of origin-declared 4xx and 5xx in the default profile.
+    pub error_max_ttl: Duration,
+    /// How long after expiry a copy is served when the backend cannot be reached; zero turns it off.
+    pub stale_on_disconnect: Duration,
+    /// Answers that announce a longer body are not stored.
+    pub max_body_bytes: u64,
+    /// Targeted fields (RFC 9213) in order of preference; the first valid one replaces `Cache-Control` and
+    /// `Expires`.
+    pub targeted: Vec<HeaderName>,
+    /// Further request fields that count as credentials under a rule.
+    pub credentials: Vec<HeaderName>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::from_config(&Cache::default(), None)
+    }
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        Self {
+            ttl: None,
+            ttl_by_status: Vec::new(),
+            public: false,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            client_reload: false,
+            origin_keyed: true,
+            cookies_keyed: false,
+        }
+    }
+}
+
+impl Policy {
+    /// Compiles the settings of the cache and of one route. Names that are no field names were refused when
+    /// the configuration was checked; here they are skipped.
+    #[must_use]
+    pub fn from_config(cache: &Cache, route: Option<&RouteCache>) -> Self {
+        Self {
+            mode: route.and_then(|route| route.mode).unwrap_or(cache.mode),
+            profile: cache.profile,
+            rule: route.map(Rule::from_config),
+            origin: cache.origin,
+            max_ttl: cache.max_ttl,
+            error_max_ttl: cache.error_max_ttl,
+            stale_on_disconnect: cache.stale_on_disconnect,
+            max_body_bytes: route.and_then(|route| route.max_body).unwrap_or(cache.max_body).bytes(),
+            targeted: cache.targeted.iter().filter_map(|name| name.parse().ok()).collect(),
+            credentials: Vec::new(),
+        }
+    }
+
+    /// Whether a rule gives a lifetime to answers that say nothing.
+    #[must_use]
+    pub fn has_rule(&self) -> bool {
+        self.rule.as_ref().is_some_and(|rule| rule.ttl.is_some() || !rule.ttl_by_status.is_empty())
+    }
+
+    pub(super) fn is_rfc(&self) -> bool {
+        self.profile == Profile::Rfc
+    }
+}
+
+impl Rule {
+    /// The longest life of a 404 or 410 that no rule names: long enough to shield, short enough to be
+    /// forgiven.
+    const NEGATIVE: Duration = Duration::from_secs(5);
+
+    /// Compiles a route's settings.
+    #[must_use]
+    pub fn from_config(route: &RouteCache) -> Self {
+        Self {
+            ttl: route.ttl,
+            ttl_by_status: route.ttl_by_status.iter().map(|(status, ttl)| (*status, *ttl)).collect(),
+            public: route.public,
+            stale_while_revalidate: route.stale_while_revalidate,
+            stale_if_error: route.stale_if_error,
+            client_reload: route.client_reload == ClientReload::Allow,
+            origin_keyed: true,
+            cookies_keyed: !route.key.cookies.is_empty(),
+        }
+    }
+
+    /// The lifetime that the rule gives to a status, if it may give one.
+    pub(super) fn lifetime(&self, status: u16) -> Option<Duration> {
+        let is_negative = matches!(status, 404 | 410);
+        if !is_negative && !matches!(status, 200 | 203 | 204 | 300 | 301 | 308) {
+            return None;
+        }
+        if let Some((_, ttl)) = self.ttl_by_status.iter().find(|(named, _)| *named == status) {
+            return Some(*ttl);
+        }
+        let ttl = self.ttl?;
+        Some(if is_negative { ttl.min(Self::NEGATIVE) } else { ttl })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! What may be stored.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+
+use crate::{
+    cache::rfc9111::{
+        Policy, RequestHead, ResponseHead, Rule, Source,
+        fixture::{AT_NOW, Lines, NOW_MS, default, get, headers, rfc, ruled, ruled_by, store, store_plain},
+        may_store,
+    },
+    telemetry::record::Reason,
+};
+
+const A_MINUTE: (&str, &str) = ("cache-control", "max-age=60");
+const ETAG: (&str, &str) = ("etag", "\"a\"");
+
+/// Whose word, and how many seconds are left at receipt.
+fn life(status: u16, response: Lines<'_>, policy: &Policy) -> Result<(Source, i64), Reason> {
+    store(&[], status, response, policy).map(|storable| (storable.meta.source, storable.meta.ttl_s(NOW_MS)))
+}
+
+#[test]
+fn the_answers_own_word_beats_a_rule_and_silence_leaves_it_to_the_rule() {
+    let origin = |seconds| Ok((Source::Origin, seconds));
+    let rule = |seconds| Ok((Source::Rule, seconds));
+    for (lines, without_rule, with_rule) in [
+        (&[][..], Err(Reason::NoFreshness), rule(60)),
+        (&[ETAG], Err(Reason::NoFreshness), rule(60)),
+        (&[("cache-control", "public")], Err(Reason::NoFreshness), rule(60)),
+        (&[("cache-control", "must-revalidate")], Err(Reason::NoFreshness), rule(60)),
+        (&[("pragma", "no-cache")], Err(Reason::NoFreshness), rule(60)),
+        (&[("cache-control", "no-cache=\"a\"")], Err(Reason::NoFreshness), rule(60)),
+        (&[("cache-control", "stale-if-error=30")], origin(0), rule(60)),
+        (&[("cache-control", "stale-if-error=0")], Err(Reason::NoFreshness), rule(60)),
+        (&[("cache-control", "max-age=30")], origin(30), origin(30)),
+        (&[("expires", "@30")], origin(30), origin(30)),
+        (&[("cdn-cache-control", "max-age=30"), ("cache-control", "no-store")], origin(30), origin(30)),
+        (&[("cdn-cache-control", "x"), ("cache-control", "max-age=30")], Err(Reason::NoFreshness), rule(60)),
+        (&[("cache-control", "max-age=0")], Err(Reason::StaleOnArrival), Err(Reason::StaleOnArrival)),
+        (&[("cache-control", "max-age=oops")], Err(Reason::StaleOnArrival), Err(Reason::StaleOnArrival)),
+        (&[("expires", "0")], Err(Reason::StaleOnArrival), Err(Reason::StaleOnArrival)),
+        (&[("cache-control", "max-age=0"), ETAG], origin(0), origin(0)),
+        (&[("cache-control", "no-cache"), ETAG], origin(0), origin(0)),
+        (&[("cache-control", "no-cache, max-age=60")], Err(Reason::NoCache), Err(Reason::NoCache)),
+        (&[("cache-control", "no-store")], Err(Reason::NoStore), Err(Reason::NoStore)),
+        (&[("cache-control", "private")], Err(Reason::Private), Err(Reason::Private)),
+        (&[("cdn-cache-control", "private"), A_MINUTE], Err(Reason::Private), Err(Reason::Private)),
+        (&[("cdn-cache-control", "no-store"), A_MINUTE], Err(Reason::NoStore), Err(Reason::NoStore)),
+        (&[("cdn-cache-control", "no-cache"), A_MINUTE], Err(Reason::NoCache), Err(Reason::NoCache)),
+        (&[("set-cookie", "a=b"), A_MINUTE], Err(Reason::SetCookie), Err(Reason::SetCookie)),
+        (&[("set-cookie", "a=b")], Err(Reason::SetCookie), Err(Reason::SetCookie)),
+        (&[("vary", "*"), A_MINUTE], Err(Reason::VaryStar), Err(Reason::VaryStar)),
+    ] {
+        assert_eq!(life(200, lines, &default()), without_rule, "{lines:?}");
+        assert_eq!(life(200, lines, &ruled()), with_rule, "{lines:?} with a rule");
+    }
+}
+
+#[test]
+fn every_final_status_may_be_declared_fresh_in_the_plain_standard() {
+    for status in [
+        200, 201, 203, 204, 299, 300, 301, 302, 303, 307, 308, 400, 404, 410, 499, 500, 502, 503, 504, 599,
+        999,
+    ] {
+        assert_eq!(life(status, &[A_MINUTE], &rfc()), Ok((Source::Origin, 60)), "{status}");
+        let seconds = if status >= 400 { 10 } else { 60 };
+        assert_eq!(
+            life(status, &[A_MINUTE], &default()),
+            Ok((Source::Origin, seconds)),
+            "{status} in production"
+        );
+    }
+    for status in [100, 101, 103, 206, 304] {
+        assert_eq!(life(status, &[A_MINUTE], &rfc()), Err(Reason::Status), "{status}");
+    }
+}
+
+#[test]
+fn must_understand_lifts_no_store_for_known_statuses_and_forbids_the_others() {
+    let demanding = [("cache-control", "max-age=60, no-store, must-understand")];
+    for status in [200, 204, 301, 404, 503] {
+        assert!(life(status, &demanding, &rfc()).is_ok(), "{status}");
+    }
+    for status in [299, 418, 499, 599] {
+        assert_eq!(life(status, &demanding, &rfc()), Err(Reason::MustUnderstand), "{status}");
+        let lines = [("cache-control", "max-age=60, must-understand")];
+        assert_eq!(life(status, &lines, &rfc()), Err(Reason::MustUnderstand), "{status}");
+    }
+}
+
+#[test]
+fn a_life_may_be_guessed_in_the_plain_standard_only() {
+    let changed_a_day_ago = &[("last-modified", "@-86400"), ("date", "@0")];
+
+    assert_eq!(life(200, changed_a_day_ago, &rfc()), Ok((Source::Origin, 8640)));
+    assert_eq!(life(201, changed_a_day_ago, &rfc()), Err(Reason::NoFreshness));
+    assert_eq!(life(200, changed_a_day_ago, &default()), Err(Reason::NoFreshness));
+    let in_doubt = &[("last-modified", "@-86400"), ("cache-control", "no-cache")];
+    assert_eq!(life(200, in_doubt, &rfc()), Ok((Source::Origin, 0)));
+}
+
+#[test]
+fn an_answer_to_someone_known_is_stored_only_if_it_says_that_it_is_shared() {
+    let known = &[("authorization", "Bearer x")];
+    for (control, is_stored) in [
+        ("max-age=60", false),
+        ("max-age=60, public", true),
+        ("max-age=60, must-revalidate", true),
+        ("s-maxage=60", true),
+        ("max-age=60, proxy-revalidate", false),
+        ("max-age=60, public=yes", false),
+    ] {
+        let stored = store(known, 200, &[("cache-control", control)], &default());
+        assert_eq!(stored.err(), (!is_stored).then_some(Reason::Authorization), "{control}");
+    }
+    assert!(store(&[("cookie", "a=b")], 200, &[A_MINUTE], &default()).is_ok());
+}
+
+#[test]
+fn a_request_may_forbid_storage() {
+    assert_eq!(
+        store(&[("cache-control", "no-store")], 200, &[A_MINUTE], &default()).err(),
+        Some(Reason::RequestNoStore)
+    );
+    assert_eq!(
+        store(&[("cache-control", "no-store")], 200, &[], &ruled()).err(),
+        Some(Reason::RequestNoStore)
+    );
+    assert_eq!(store(&[("range", "bytes=0-1")], 200, &[A_MINUTE], &default()).err(), Some(Reason::Range));
+    assert_eq!(store(&[("content-length", "1")], 200, &[A_MINUTE], &default()).err(), Some(Reason::Body));
+    let ranged = headers(&[("range", "bytes=0-1")]);
+    let answer = headers(&[A_MINUTE]);
+    let answer = ResponseHead { status: StatusCode::OK, headers: &answer };
+    assert!(may_store(&get(&ranged).for_whole(), &answer, AT_NOW, &default()).is_ok());
+}
+
+/// Rules for credentials, cookies and paths hold for storing as they do for looking up, whatever the caller
+/// did before.
+#[test]
+fn under_a_rule_nothing_personal_is_stored() {
+    let public = ruled_by(Rule { public: true, ..ruled().rule.unwrap() });
+    for (line, reason) in [
+        (("authorization", "Bearer x"), Reason::Authorization),
+        (("x-api-key", "x"), Reason::Credential),
+        (("proxy-authorization", "x"), Reason::Credential),
+        (("cookie", "a=b"), Reason::Cookie),
+    ] {
+        assert_eq!(store(&[line], 200, &[], &ruled()).err(), Some(reason), "{line:?}");
+        assert!(store(&[line], 200, &[], &public).is_ok(), "{line:?}");
+    }
+    for field in ["Cookie", "authorization", "X-Api-Key", "User-Agent", "Referer", "accept, cookie"] {
+        assert_eq!(store_plain(&[("vary", field)], &public).err(), Some(Reason::VaryCredential), "{field}");
+        assert!(store_plain(&[("vary", field), A_MINUTE], &public).is_ok(), "{field}");
+    }
+    assert!(store_plain(&[("vary", "accept")], &ruled()).is_ok());
+    let none = headers(&[]);
+    let odd_path = RequestHead::new(&Method::GET, b"example.org", b"/a;b", &none);
+    let answer = ResponseHead { status: StatusCode::OK, headers: &none };
+    assert_eq!(may_store(&odd_path, &answer, AT_NOW, &ruled()).err(), Some(Reason::Path));
+}
+
+#[test]
+fn errors_and_detours_live_under_a_rule_only_for_moments_or_not_at_all() {
+    for (status, expected) in [
+        (200, Ok(60)),
+        (308, Ok(60)),
+        (404, Ok(5)),
+        (410, Ok(5)),
+        (302, Err(Reason::Status)),
+        (401, Err(Reason::Status)),
+        (429, Err(Reason::Status)),
+        (500, Err(Reason::Status)),
+        (503, Err(Reason::Status)),
+    ] {
+        assert_eq!(life(status, &[], &ruled()).map(|(_, seconds)| seconds), expected, "{status}");
+    }
+    let never = Rule { ttl_by_status: vec![(404, Duration::ZERO)], ..ruled().rule.unwrap() };
+    assert_eq!(life(404, &[], &ruled_by(never)), Err(Reason::Status));
+    let windows = Rule { stale_while_revalidate: Duration::from_secs(99), ..ruled().rule.unwrap() };
+    let gone = store(&[], 404, &[], &ruled_by(windows)).unwrap().meta;
+    assert_eq!((gone.swr_ms, gone.disconnect_ms), (0, 0), "an error is not worth keeping beyond its life");
+}
+
+#[test]
+fn a_permission_for_one_origin_is_not_handed_to_others() {
+    let one = ("access-control-allow-origin", "https://a.example");
+    let any = ("access-control-allow-origin", "*");
+    let unkeyed = ruled_by(Rule { origin_keyed: false, ..ruled().rule.unwrap() });
+
+    assert_eq!(store_plain(&[A_MINUTE, one], &default()).err(), Some(Reason::Cors));
+    assert_eq!(store_plain(&[one], &unkeyed).err(), Some(Reason::Cors));
+    assert_eq!(
+        store_plain(&[A_MINUTE, ("access-control-allow-origin", "null")], &default()).err(),
+        Some(Reason::Cors)
+    );
+    assert!(store_plain(&[A_MINUTE, any], &default()).is_ok());
+    assert!(store_plain(&[A_MINUTE, one, ("vary", "accept, Origin")], &default()).is_ok());
+    assert!(store_plain(&[one], &ruled()).is_ok(), "the origin is in the key");
+    assert!(store_plain(&[A_MINUTE, one], &rfc()).is_ok());
+}
+
+#[test]
+fn streams_are_never_stored() {
+    for media in [
+        "text/event-stream",
+        "Text/Event-Stream; charset=utf-8",
+        "application/grpc",
+        "application/grpc-web+proto",
+        "application/ndjson",
+        "application/x-ndjson",
+        "multipart/x-mixed-replace; boundary=x",
+    ] {
+        for policy in [default(), rfc(), ruled()] {
+            assert_eq!(
+                store_plain(&[A_MINUTE, ("content-type", media)], &policy).err(),
+                Some(Reason::Streaming),
+                "{media}"
+            );
+        }
+    }
+    for media in ["application/json", "text/html", "multipart/mixed", ""] {
+        assert!(store_plain(&[A_MINUTE, ("content-type", media)], &default()).is_ok(), "{media}");
+    }
+}
+
+#[test]
+fn a_body_that_is_announced_as_too_long_is_not_begun() {
+    let policy = Policy { max_body_bytes: 10, ..default() };
+
+    assert!(store_plain(&[A_MINUTE, ("content-length", "10")], &policy).is_ok());
+    assert_eq!(store_plain(&[A_MINUTE, ("content-length", "11")], &policy).err(), Some(Reason::TooLarge));
+}
+
+#[test]
+fn cookies_of_an_answer_are_stored_in_the_plain_standard_only() {
+    let lines = &[A_MINUTE, ("set-cookie", "a=b")];
+
+    assert_eq!(store_plain(lines, &default()).err(), Some(Reason::SetCookie));
+    assert_eq!(store_plain(lines, &rfc()).unwrap().head(&headers(lines)).get("set-cookie").unwrap(), "a=b");
+}
+
+#[test]
+fn what_is_stale_on_arrival_is_stored_only_if_it_is_still_good_for_something() {
+    for (control, age, is_stored) in [
+        ("max-age=60", "50", true),
+        ("max-age=60", "3000", true),
+        ("max-age=60", "3660", false),
+        ("max-age=60, must-revalidate", "60", false),
+        ("s-maxage=60", "60", false),
+        ("max-age=0, stale-while-revalidate=60", "30", true),
+        ("max-age=0, stale-while-revalidate=60", "60", false),
+        ("max-age=0, stale-if-error=60", "0", true),
+        ("max-age=60", "2147483648", false),
+    ] {
+        let stored = store_plain(&[("cache-control", control), ("age", age)], &default());
+        assert_eq!(stored.err(), (!is_stored).then_some(Reason::StaleOnArrival), "{control} {age}");
+        assert!(
+            store_plain(&[("cache-control", control), ("age", age), ETAG], &default()).is_ok(),
+            "{control} {age}"
+        );
+    }
+}
+
+#[test]
+fn no_copy_outlives_the_operators_bound_however_old_it_came() {
+    let policy = Policy { max_ttl: Duration::from_secs(100), ..default() };
+
+    let left = |lines: Lines<'_>| life(200, lines, &policy).unwrap().1;
+
+    assert_eq!(left(&[("cache-control", "max-age=60")]), 60);
+    assert_eq!(left(&[("cache-control", "max-age=9999")]), 100);
+    assert_eq!(left(&[("cache-control", "max-age=9999"), ("age", "500")]), 100);
+    assert_eq!(left(&[("cache-control", "max-age=9999"), ("age", "9950")]), 49);
+}
+
+#[test]
+fn an_answer_to_a_post_about_its_own_uri_is_stored_in_the_plain_standard_only() {
+    let request = headers(&[("content-length", "5")]);
+    let own = ("content-location", "http://example.org/a?b=c");
+    let stored = |lines: Lines<'_>, policy: &Policy| {
+        let request = RequestHead::new(&Method::POST, b"example.org", b"/a?b=c", &request);
+        let answer = headers(lines);
+        may_store(&request, &ResponseHead { status: StatusCode::OK, headers: &answer }, AT_NOW, policy).err()
+    };
+
+    assert_eq!(stored(&[A_MINUTE, own], &rfc()), None);
+    assert_eq!(stored(&[A_MINUTE, own], &default()), Some(Reason::Method));
+    assert_eq!(stored(&[A_MINUTE], &rfc()), Some(Reason::Method));
+    assert_eq!(stored(&[own, ("last-modified", "@-9999")], &rfc()), Some(Reason::Method));
+    let none = headers(&[A_MINUTE, own]);
+    for method in [Method::HEAD, Method::PUT, Method::OPTIONS] {
+        let request = RequestHead::new(&method, b"example.org", b"/a?b=c", &request);
+        let answer = ResponseHead { status: StatusCode::OK, headers: &none };
+        assert_eq!(may_store(&request, &answer, AT_NOW, &rfc()).err(), Some(Reason::Method), "{method}");
+    }
+}
+
+#[test]
+fn a_silent_200_under_a_rule_wants_a_tag_of_its_own() {
+    assert!(store_plain(&[], &ruled()).unwrap().wants_etag);
+    assert!(!store_plain(&[ETAG], &ruled()).unwrap().wants_etag);
+    assert!(!store_plain(&[A_MINUTE], &ruled()).unwrap().wants_etag);
+    assert!(!store(&[], 404, &[], &ruled()).unwrap().wants_etag);
+    assert!(!store_plain(&[], &Policy { profile: rfc().profile, ..ruled() }).unwrap().wants_etag);
+}
+
+#[test]
+fn a_backend_that_is_not_to_be_heard_gives_no_life() {
+    let deaf = Policy { origin: false, ..ruled() };
+
+    assert_eq!(life(200, &[A_MINUTE], &deaf), Err(Reason::NoFreshness));
+    assert_eq!(life(200, &[], &deaf), Ok((Source::Rule, 60)));
+}

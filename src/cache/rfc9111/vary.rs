@@ -1,0 +1,247 @@
+//! Which requests a stored answer fits (RFC 9111 section 4.1): the fields that `Vary` names, compared after
+//! normalisation.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::language::{LanguageRanges, is_first_choice};
+use crate::telemetry::record::Reason;
+
+/// An answer that varies by more fields than this fits nobody but the request that it was made for.
+const MAX_FIELDS: usize = 32;
+
+/// The selecting fields of a stored answer with the values of the request that it was made for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    fields: Vec<Field>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Field {
+    name: HeaderName,
+    /// The one line of the request, where it had one: an equal line needs no normalisation.
+    line: Option<HeaderValue>,
+    wanted: Wanted,
+}
+
+/// A selecting value in normal form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// The request had no such field.
+    Absent,
+    /// Lines joined, spaces around commas taken off.
+    Exact(Vec<u8>),
+    /// The best content coding of those we know.
+    Encoding(&'static str),
+    /// Language ranges in order of preference, and the language of the answer.
+    Languages { order: Vec<u8>, content: Option<HeaderValue> },
+}
+
+impl Selection {
+    /// Takes the selecting values of `request` for the fields that `response` varies by.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::VaryStar`] where no later request can be known to fit.
+    pub fn of(request: &HeaderMap, response: &HeaderMap) -> Result<Self, Reason> {
+        let mut fields: Vec<Field> = Vec::new();
+        for member in members(response) {
+            // `*` is a field name by its syntax, but means that more than fields was looked at.
+            let name =
+                HeaderName::from_bytes(member).ok().filter(|_| member != b"*").ok_or(Reason::VaryStar)?;
+            if fields.iter().any(|field| field.name == name) {
+                continue;
+            }
+            if fields.len() == MAX_FIELDS {
+                return Err(Reason::VaryStar);
+            }
+            let wanted = Wanted::of(&name, request, response);
+            fields.push(Field { line: single_line(request, &name).cloned(), name, wanted });
+        }
+        Ok(Self { fields })
+    }
+
+    /// Whether the answer fits a request: each field is equal after normalisation, or absent in both.
+    #[must_use]
+    pub fn matches(&self, request: &HeaderMap) -> bool {
+        self.fields.iter().all(|field| field.matches(request))
+    }
+
+    /// Whether the answer fits every request.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// The selecting fields' names.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.fields.iter().map(|field| &field.name)
+    }
+
+    /// Bytes that are equal for equal selections and differ for others, to be hashed into the name of a
+    /// variant.
+    #[must_use]
+    pub fn canonical(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        for field in &self.fields {
+            let (kind, value): (u8, &[u8]) = match &field.wanted {
+                Wanted::Absent => (0, b""),
+                Wanted::Exact(value) => (1, value),
+                Wanted::Encoding(class) => (2, class.as_bytes()),
+                Wanted::Languages { order, .. } => (3, order),
+            };
+            for part in [field.name.as_str().as_bytes(), &[kind], value] {
+                text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+                text.extend_from_slice(part);
+            }
+        }
+        text
+    }
+}
+
+impl Field {
+    fn matches(&self, request: &HeaderMap) -> bool {
+        if !request.contains_key(&self.name) {
+            return matches!(self.wanted, Wanted::Absent | Wanted::Encoding("identity"));
+        }
+        if self.line.is_some() && single_line(request, &self.name) == self.line.as_ref() {
+            return true;
+        }
+        match &self.wanted {
+            Wanted::Absent => false,
+            Wanted::Exact(value) => normal_lines(request, &self.name) == *value,
+            Wanted::Encoding(class) => encoding_class(request) == Some(*class),
+            Wanted::Languages { order, content } => LanguageRanges::of(request).is_some_and(|ranges| {
+                let is_content = |content: &HeaderValue| is_first_choice(&ranges, content.as_bytes());
+                ranges.order() == *order || content.as_ref().is_some_and(is_content)
+            }),
+        }
+    }
+}
+
+impl Wanted {
+    fn of(name: &HeaderName, request: &HeaderMap, response: &HeaderMap) -> Self {
+        if *name == header::ACCEPT_ENCODING {
+            // The class stands for the answer only if the answer is in a coding that everyone of the class
+            // accepts.
+            let coding =
+                response.get(header::CONTENT_ENCODING).map_or(b"identity".as_slice(), HeaderValue::as_bytes);
+            let is_class_of_answer = |class: &&str| coding == class.as_bytes() || coding == b"identity";
+            if let Some(class) = encoding_class(request).filter(is_class_of_answer) {
+                return Self::Encoding(class);
+            }
+        }
+        if !request.contains_key(name) {
+            return Self::Absent;
+        }
+        if *name == header::ACCEPT_LANGUAGE
+            && let Some(ranges) = LanguageRanges::of(request)
+        {
+            let content = single_line(response, &header::CONTENT_LANGUAGE).cloned();
+            return Self::Languages { order: ranges.order(), content };
+        }
+        Self::Exact(normal_lines(request, name))
+    }
+}
+
+/// The value that `Accept-Encoding` is replaced with on a fetch that fills the store, so that the backend
+/// chooses among the codings by which copies are told apart. None leaves the field as it is: absent, or
+/// refusing what has no coding.
+#[must_use]
+pub fn normal_encoding(request: &HeaderMap) -> Option<&'static str> {
+    if request.contains_key(header::ACCEPT_ENCODING) { encoding_class(request) } else { None }
+}
+
+/// Whether `Vary` names a field, given in lower case.
+pub(super) fn varies_by(response: &HeaderMap, name: &str) -> bool {
+    members(response).any(|member| member.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// The members of all lines of `Vary`, empty ones left out.
+fn members(response: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = response.get_all(header::VARY).into_iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+}
+
+fn single_line<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut lines = headers.get_all(name).iter();
+    let line = lines.next()?;
+    lines.next().is_none().then_some(line)
+}
+
+/// All lines as one, without spaces around commas and at the ends. What is quoted stays as it is.
+fn normal_lines(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
+    let mut normal: Vec<u8> = Vec::new();
+    for (at, line) in headers.get_all(name).iter().enumerate() {
+        if at > 0 {
+            normal.push(b',');
+        }
+        let (mut is_quoted, mut is_escaped) = (false, false);
+        for byte in line.as_bytes() {
+            match byte {
+                b' ' | b'\t' if !is_quoted && normal.last().is_none_or(|last| *last == b',') => continue,
+                b',' if !is_quoted => trim_end(&mut normal),
+                b'"' if !is_escaped => is_quoted = !is_quoted,
+                _ => {}
+            }
+            is_escaped = *byte == b'\\' && is_quoted && !is_escaped;
+            normal.push(*byte);
+        }
+        trim_end(&mut normal);
+    }
+    normal
+}
+
+fn trim_end(text: &mut Vec<u8>) {
+    text.truncate(text.trim_ascii_end().len());
+}
+
+/// The best of `br`, `gzip` and `identity` that a request accepts (RFC 9110 section 12.5.3), or nothing where
+/// it refuses what has no coding. A request without the field gets what has none.
+fn encoding_class(request: &HeaderMap) -> Option<&'static str> {
+    let (mut brotli, mut gzip, mut identity, mut others) = (None, None, None, None);
+    for line in request.get_all(header::ACCEPT_ENCODING) {
+        for member in line.as_bytes().split(|byte| *byte == b',') {
+            let (name, parameters) = match member.iter().position(|byte| *byte == b';') {
+                Some(at) => member.split_at_checked(at)?,
+                None => (member, b"".as_slice()),
+            };
+            let name = name.trim_ascii();
+            let is_accepted = Some(!is_zero_weight(parameters));
+            if name.eq_ignore_ascii_case(b"br") {
+                brotli = is_accepted;
+            } else if name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"x-gzip") {
+                gzip = is_accepted;
+            } else if name.eq_ignore_ascii_case(b"identity") {
+                identity = is_accepted;
+            } else if name == b"*" {
+                others = is_accepted;
+            }
+        }
+    }
+    let others = others.unwrap_or_default();
+    if identity == Some(false) {
+        return None;
+    }
+    Some(if brotli.unwrap_or(others) {
+        "br"
+    } else if gzip.unwrap_or(others) {
+        "gzip"
+    } else {
+        "identity"
+    })
+}
+
+/// `;q=0`, also with decimals.
+fn is_zero_weight(parameters: &[u8]) -> bool {
+    let weight = parameters
+        .split(|byte| *byte == b';')
+        .map(<[u8]>::trim_ascii)
+        .find_map(|parameter| parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q=")));
+    weight.is_some_and(|weight| weight.iter().all(|byte| matches!(byte, b'0' | b'.')))
+}
+
+#[cfg(test)]
+mod tests;

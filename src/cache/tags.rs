@@ -1,0 +1,210 @@
+//! Tags: the names by which entries are purged, and how the templates of a route become tags and purges.
+//!
+//! `reputation:{user_id}` takes a parameter of the path, `{query.NAME}` one of the query. An absent value leaves the
+//! place empty in a tag that is stored; in what is purged it cuts the text there and ends every entry that begins so,
+//! because too much may be purged but never too little. A template that begins with `/` is a URL to purge. The grammar
+//! of templates is that of `config`.
+
+use std::borrow::Cow;
+
+use super::{query::parameter, scope::Scope};
+use crate::config::{TagPart, TagTemplate};
+
+/// Tags that one entry may carry.
+pub const MAX_TAGS: usize = 64;
+
+/// Bytes of a tag. Longer ones are cut, when stored and when purged alike: then the purge hits too much, never too
+/// little.
+pub const MAX_TAG_BYTES: usize = 128;
+
+/// A tag of an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(Box<str>);
+
+/// The values of a request for the places of templates.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TagValues<'a> {
+    /// The parameters of the path, as they stand in it.
+    pub path: &'a [(&'a str, &'a str)],
+    /// The query, as it stands in the request.
+    pub query: Option<&'a [u8]>,
+}
+
+impl Tag {
+    /// A tag, cut to the size that is kept.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(cut(text).into())
+    }
+
+    /// The tag to store with an entry; absent values leave their place empty.
+    #[must_use]
+    pub fn of(template: &TagTemplate, values: &TagValues<'_>) -> Self {
+        let mut text = String::new();
+        for part in &template.parts {
+            text.push_str(&values.get(part, Form::Decoded).unwrap_or_default());
+        }
+        Self::new(&text)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Scope {
+    /// What a template of `invalidates` purges: a tag, a URL on any host, or all that begins as the text does up to the
+    /// first absent value.
+    #[must_use]
+    pub fn of(template: &TagTemplate, values: &TagValues<'_>) -> Self {
+        let is_url = matches!(template.parts.first(), Some(TagPart::Literal(text)) if text.starts_with('/'));
+        let form = if is_url { Form::AsWritten } else { Form::Decoded };
+        let mut text = String::new();
+        let mut is_beginning = template.is_prefix;
+        for part in &template.parts {
+            let Some(value) = values.get(part, form) else {
+                is_beginning = true;
+                break;
+            };
+            text.push_str(&value);
+        }
+        match (is_url, is_beginning) {
+            (false, false) => Self::Tag(cut(&text).to_owned()),
+            (false, true) => Self::TagPrefix(cut(&text).to_owned()),
+            (true, false) => Self::of_target(None, &text),
+            (true, true) => {
+                let path = text.split(['?', '#']).next().unwrap_or_default();
+                Self::Prefix { authority: None, path: path.into() }
+            }
+        }
+    }
+}
+
+/// How a value goes into the text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// With its percent escapes decoded, so that one user has one tag in the path and in the query. What does not
+    /// decode to UTF-8 stays as it is.
+    Decoded,
+    /// As it stands in the request.
+    AsWritten,
+}
+
+impl<'a> TagValues<'a> {
+    fn get(&self, part: &'a TagPart, form: Form) -> Option<Cow<'a, str>> {
+        let value = match part {
+            TagPart::Literal(text) => return Some(Cow::Borrowed(text)),
+            TagPart::Parameter(name) => {
+                self.path.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_bytes())?
+            }
+            TagPart::Query(name) => parameter(self.query?, name)?,
+        };
+        Some(if form == Form::Decoded { decoded(value) } else { String::from_utf8_lossy(value) })
+    }
+}
+
+/// The beginning of a text that is kept of a tag.
+pub(crate) fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(MAX_TAG_BYTES)).unwrap_or(text)
+}
+
+fn decoded(value: &[u8]) -> Cow<'_, str> {
+    if !value.contains(&b'%') {
+        return String::from_utf8_lossy(value);
+    }
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((first, after)) = rest.split_first() {
+        let escape = if *first == b'%' { after.split_first_chunk::<2>() } else { None };
+        let octet = escape.and_then(|(digits, tail)| Some((octet(*digits)?, tail)));
+        let (byte, tail) = octet.unwrap_or((*first, after));
+        bytes.push(byte);
+        rest = tail;
+    }
+    String::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(value), Cow::Owned)
+}
+
+fn octet([high, low]: [u8; 2]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some(digit(high)? << 4 | digit(low)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_TAG_BYTES, Tag, TagValues};
+    use crate::{cache::scope::Scope, config::TagTemplate};
+
+    const VALUES: TagValues<'_> = TagValues {
+        path: &[("user_id", "u%2F7"), ("bad", "%zz%e2")],
+        query: Some(b"user_id=9&empty=&user_id=10&star=*"),
+    };
+
+    fn template(text: &str) -> TagTemplate {
+        TagTemplate::parse(text).unwrap()
+    }
+
+    #[test]
+    fn fills_the_places_of_a_stored_tag() {
+        let table = [
+            ("challenges", "challenges"),
+            ("reputation:{user_id}", "reputation:u/7"),
+            ("a:{bad}:{user_id}", "a:%zz%e2:u/7"),
+            ("coach:{query.user_id}", "coach:9"),
+            ("coach:{query.none}:x", "coach::x"),
+            ("{query.empty}{gone}", ""),
+        ];
+
+        for (text, tag) in table {
+            assert_eq!(Tag::of(&template(text), &VALUES).as_str(), tag, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_absent_value_purges_all_that_begins_so() {
+        let tag = |text: &str| Scope::Tag(text.into());
+        let beginning = |text: &str| Scope::TagPrefix(text.into());
+        let table = [
+            ("challenges", tag("challenges")),
+            ("reputation:*", beginning("reputation:")),
+            ("coach:{query.none}:x", beginning("coach:")),
+            ("coach:{query.empty}", tag("coach:")),
+            // A star that a client sends is a character like any other.
+            ("coach:{query.star}", tag("coach:*")),
+        ];
+
+        for (text, scope) in table {
+            assert_eq!(Scope::of(&template(text), &VALUES), scope, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_purged_as_it_would_be_written() {
+        let url = |path: &str, query: Option<&str>| Scope::Url {
+            authority: None,
+            path: path.into(),
+            query: query.map(Into::into),
+        };
+        let beginning = |path: &str| Scope::Prefix { authority: None, path: path.into() };
+        let table = [
+            ("/users/{user_id}", url("/users/u%2F7", None)),
+            ("/users?id={query.user_id}", url("/users", Some("id=9"))),
+            ("/users/{gone}/x", beginning("/users/")),
+            ("/users?id={query.none}", beginning("/users")),
+            ("/users/*", beginning("/users/")),
+        ];
+
+        for (text, scope) in table {
+            assert_eq!(Scope::of(&template(text), &VALUES), scope, "{text}");
+        }
+    }
+
+    #[test]
+    fn cuts_long_tags_at_a_character() {
+        let long = format!("{}é", "a".repeat(MAX_TAG_BYTES - 1));
+
+        assert_eq!(super::cut(&long), "a".repeat(MAX_TAG_BYTES - 1));
+        assert_eq!(super::cut("é"), "é");
+    }
+}
