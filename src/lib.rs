@@ -1,5 +1,6 @@
 //! touchline: a sidecar that caches, times and watches the HTTP backend beside it.
 
+pub mod admin;
 pub mod cache;
 pub mod config;
 pub mod net;

@@ -1,0 +1,136 @@
+//! The control listener: purge, clear and drain. Everything here writes, so everything is a POST, guarded, and leaves
+//! a line in the log.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use http::{Method, Request, StatusCode};
+use serde::Serialize;
+use tokio::time::timeout;
+use tracing::info;
+
+use crate::admin::{
+    Admin,
+    answer::Reply,
+    guard, purge,
+    sources::{Purged, Scope},
+};
+use crate::net::{Answer, Body, BodyError, Context, Refusal, Service};
+
+/// How long the body of a write may take as a whole.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// The control listener's behaviour.
+#[derive(Clone)]
+pub struct ControlService(Arc<Admin>);
+
+#[derive(Serialize)]
+struct DrainBegun {
+    draining: bool,
+}
+
+/// The paths of the control listener.
+#[derive(Clone, Copy)]
+enum Action {
+    Clear,
+    Purge,
+    Drain,
+}
+
+impl ControlService {
+    /// The control side of `admin`.
+    #[must_use]
+    pub const fn new(admin: Arc<Admin>) -> Self {
+        Self(admin)
+    }
+
+    async fn answer(&self, request: Request<Body>, peer: Option<IpAddr>) -> Result<Reply, Reply> {
+        self.0.hosts.check(&request)?;
+        let action = match request.uri().path() {
+            "/performance/cache/clear" => Action::Clear,
+            "/cache/purge" => Action::Purge,
+            "/drain" => Action::Drain,
+            _ => return Err(Reply::detail(StatusCode::NOT_FOUND, "Not Found")),
+        };
+        if request.method() != Method::POST {
+            return Err(Reply::not_allowed("POST"));
+        }
+        guard::check_site(request.headers(), request.uri().path())?;
+        guard::check_no_page(request.headers())?;
+        self.0.writes.check(request.headers(), peer)?;
+        let body = read(request.into_body()).await?;
+        match action {
+            Action::Clear => Ok(purge::cleared(self.0.purge(&Scope::All, false, peer)?)),
+            Action::Purge => {
+                let (scope, soft) = purge::read(&body)?;
+                Ok(purge::done(&scope, soft, self.0.purge(&scope, soft, peer)?))
+            }
+            Action::Drain => {
+                info!(peer = peer.map(tracing::field::display), "drain asked for on the control listener");
+                self.0.sources.draining.begin();
+                Ok(Reply::json(StatusCode::OK, &DrainBegun { draining: true }))
+            }
+        }
+    }
+}
+
+impl Service for ControlService {
+    type Done = ();
+
+    async fn call(&self, request: Request<Body>, context: Context) -> Answer<()> {
+        let method = request.method().clone();
+        let peer = context.peer.map(|peer| peer.ip());
+        let reply = self.answer(request, peer).await.unwrap_or_else(|refused| refused);
+        Answer { response: reply.into_response(&method), done: () }
+    }
+
+    fn refuse(&self, refusal: Refusal, _: Context) -> Answer<()> {
+        refused(refusal)
+    }
+}
+
+/// The answer to bytes that never became a request, in the error shape of these listeners.
+pub(crate) fn refused(refusal: Refusal) -> Answer<()> {
+    let reply = Reply::detail(refusal.status(), refusal.detail());
+    Answer { response: reply.into_response(&Method::GET), done: () }
+}
+
+/// Reads the body of a write.
+pub(crate) async fn read(body: Body) -> Result<bytes::Bytes, Reply> {
+    let too_slow = || Reply::detail(StatusCode::REQUEST_TIMEOUT, "the body came too slowly");
+    match timeout(BODY_TIME, body.collect(purge::BODY_LIMIT)).await {
+        Err(_) | Ok(Err(BodyError::TooSlow)) => Err(too_slow()),
+        Ok(Err(BodyError::TooLarge)) => {
+            Err(Reply::detail(StatusCode::PAYLOAD_TOO_LARGE, "the body is over 64 KiB"))
+        }
+        Ok(Err(_)) => Err(Reply::detail(StatusCode::BAD_REQUEST, "the body is malformed or was cut short")),
+        Ok(Ok(bytes)) => Ok(bytes),
+    }
+}
+
+impl Admin {
+    /// Ends cached answers at the pace that is allowed, and says in the log who asked.
+    pub(crate) fn purge(&self, scope: &Scope, soft: bool, peer: Option<IpAddr>) -> Result<Purged, Reply> {
+        if !self.pace.take() {
+            return Err(Reply::detail(StatusCode::TOO_MANY_REQUESTS, "at most 10 purges a second")
+                .with(http::header::RETRY_AFTER, http::HeaderValue::from_static("1")));
+        }
+        let purged = self
+            .sources
+            .purge
+            .purge(scope, soft)
+            .map_err(|why| Reply::detail(StatusCode::BAD_REQUEST, &why))?;
+        info!(
+            peer = peer.map(tracing::field::display),
+            scope = scope.as_str(),
+            what = purge::audited(scope),
+            soft,
+            entries = purged.memory,
+            pending = purged.pending,
+            "cache purged"
+        );
+        Ok(purged)
+    }
+}
+
+#[cfg(test)]
+mod tests;

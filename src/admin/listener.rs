@@ -1,0 +1,210 @@
+//! The admin listener, and the part of it that an operator may also put on ingress: which path is answered by what,
+//! after which checks. Everything here only reads, but for the clear button, which wants the control token.
+
+use std::{net::IpAddr, sync::Arc};
+
+use http::{Method, Request, Response, StatusCode};
+
+use crate::admin::{
+    Admin,
+    answer::{Kind, Reply},
+    control, guard, page, purge, query,
+    sources::Scope,
+};
+use crate::config::OnIngress;
+use crate::net::{Answer, Body, Context, Refusal, Service};
+use crate::telemetry::Window;
+
+/// The admin listener's behaviour.
+#[derive(Clone)]
+pub struct AdminService(Arc<Admin>);
+
+/// What of the admin listener is also answered on ingress.
+#[derive(Clone)]
+pub struct IngressPart {
+    admin: Arc<Admin>,
+    performance: bool,
+    health: bool,
+}
+
+/// The paths of the admin listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    Page,
+    Style,
+    Livez,
+    Readyz,
+    Metrics,
+    Health,
+    PerformanceMetrics,
+    PerformanceHealth,
+    CacheStats,
+    CacheClear,
+}
+
+impl Path {
+    fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "/" => Self::Page,
+            "/page.css" => Self::Style,
+            "/livez" => Self::Livez,
+            "/readyz" => Self::Readyz,
+            "/metrics" => Self::Metrics,
+            "/health" => Self::Health,
+            "/performance/metrics" => Self::PerformanceMetrics,
+            "/performance/health" => Self::PerformanceHealth,
+            "/performance/cache/stats" => Self::CacheStats,
+            "/performance/cache/clear" => Self::CacheClear,
+            _ => return None,
+        })
+    }
+
+    /// Probes stay open when a token is set: the kubelet has none.
+    const fn is_probe(self) -> bool {
+        matches!(self, Self::Livez | Self::Readyz)
+    }
+}
+
+impl AdminService {
+    /// The reading side of `admin`.
+    #[must_use]
+    pub const fn new(admin: Arc<Admin>) -> Self {
+        Self(admin)
+    }
+
+    async fn answer(&self, request: Request<Body>, peer: Option<IpAddr>) -> Result<Reply, Reply> {
+        self.0.hosts.check(&request)?;
+        let Some(path) = Path::of(request.uri().path()) else {
+            return Err(Reply::detail(StatusCode::NOT_FOUND, "Not Found"));
+        };
+        if !path.is_probe() {
+            guard::check_site(request.headers(), request.uri().path())?;
+        }
+        self.0.answer(path, request, peer).await
+    }
+}
+
+impl Service for AdminService {
+    type Done = ();
+
+    async fn call(&self, request: Request<Body>, context: Context) -> Answer<()> {
+        let method = request.method().clone();
+        let peer = context.peer.map(|peer| peer.ip());
+        let reply = self.answer(request, peer).await.unwrap_or_else(|refused| refused);
+        Answer { response: reply.into_response(&method), done: () }
+    }
+
+    fn refuse(&self, refusal: Refusal, _: Context) -> Answer<()> {
+        control::refused(refusal)
+    }
+}
+
+impl IngressPart {
+    /// The part of `admin` that `on_ingress` names; none if it names nothing.
+    #[must_use]
+    pub fn new(admin: Arc<Admin>, on_ingress: &[OnIngress]) -> Option<Self> {
+        let performance = on_ingress.contains(&OnIngress::Performance);
+        let health = on_ingress.contains(&OnIngress::Health);
+        (performance || health).then_some(Self { admin, performance, health })
+    }
+
+    /// Whether a request for `path` is answered here, whatever its method, instead of by a route or the backend.
+    #[must_use]
+    pub fn takes(&self, path: &str) -> bool {
+        match Path::of(path) {
+            Some(Path::Health) => self.health,
+            Some(
+                Path::PerformanceMetrics | Path::PerformanceHealth | Path::CacheStats | Path::CacheClear,
+            ) => self.performance,
+            Some(Path::Page | Path::Style | Path::Livez | Path::Readyz | Path::Metrics) | None => false,
+        }
+    }
+
+    /// Answers a request for a path that it takes, else 404. The ingress plane has checked `Host` already; tokens are
+    /// checked here, against the address that the ingress plane believes the client has.
+    pub async fn answer(&self, request: Request<Body>, client: Option<IpAddr>) -> Response<Body> {
+        let method = request.method().clone();
+        let reply = match Path::of(request.uri().path()) {
+            Some(path) if self.takes(request.uri().path()) => {
+                self.admin.answer(path, request, client).await.unwrap_or_else(|refused| refused)
+            }
+            _ => Reply::detail(StatusCode::NOT_FOUND, "Not Found"),
+        };
+        reply.into_response(&method)
+    }
+}
+
+impl Admin {
+    async fn answer(&self, path: Path, request: Request<Body>, peer: Option<IpAddr>) -> Result<Reply, Reply> {
+        if path == Path::CacheClear {
+            return self.clear(request, peer).await;
+        }
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return Err(Reply::not_allowed("GET, HEAD"));
+        }
+        if !request.body().is_empty() {
+            return Err(Reply::detail(StatusCode::PAYLOAD_TOO_LARGE, "this path takes no body"));
+        }
+        if !path.is_probe() {
+            self.reads.check(request.headers(), peer)?;
+        }
+        self.read(path, request.uri().query().unwrap_or_default()).await
+    }
+
+    async fn read(&self, path: Path, query: &str) -> Result<Reply, Reply> {
+        match path {
+            Path::Page => {
+                query::only(query, &["window", "refresh"])?;
+                let window = query::window(query, Window::FiveMinutes)?;
+                Ok(page::reply(self, window, query::is_refreshing(query)))
+            }
+            Path::Style => Ok(Reply::new(StatusCode::OK, Kind::Css, page::STYLE)),
+            // A probe with a query it need not have must not cost the pod.
+            Path::Livez => Ok(probe(self.sources.health.live().err().as_deref())),
+            Path::Readyz => Ok(probe(self.sources.health.ready().err().as_deref())),
+            Path::Metrics => {
+                query::only(query, &[])?;
+                Ok(Reply::new(StatusCode::OK, Kind::Prometheus, self.telemetry.metrics_text()))
+            }
+            Path::Health => Ok(self.health().await),
+            Path::PerformanceMetrics => Ok(self.performance_metrics(query::window(query, Window::OneHour)?)),
+            Path::PerformanceHealth => Ok(self.performance_health(query::is_strict(query)?)),
+            Path::CacheStats => Ok(self.cache_stats(query::window(query, Window::OneHour)?)),
+            Path::CacheClear => Err(Reply::not_allowed("POST")),
+        }
+    }
+
+    /// The clear button away from the control listener: it writes, so the read token does not open it, and without
+    /// a control token it stays shut.
+    async fn clear(&self, request: Request<Body>, peer: Option<IpAddr>) -> Result<Reply, Reply> {
+        if request.method() != Method::POST {
+            return Err(Reply::not_allowed("POST"));
+        }
+        guard::check_no_page(request.headers())?;
+        let forbidden = || {
+            Reply::detail(
+                StatusCode::FORBIDDEN,
+                "clearing needs the control token here; without one use the control listener",
+            )
+        };
+        if !self.writes.is_set() {
+            return Err(forbidden());
+        }
+        self.writes.check(request.headers(), peer).map_err(|refused| match refused.status() {
+            StatusCode::UNAUTHORIZED => forbidden(),
+            _ => refused,
+        })?;
+        control::read(request.into_body()).await?;
+        Ok(purge::cleared(self.purge(&Scope::All, false, peer)?))
+    }
+}
+
+fn probe(fault: Option<&str>) -> Reply {
+    match fault {
+        None => Reply::new(StatusCode::OK, Kind::Text, "ok\n"),
+        Some(reason) => Reply::new(StatusCode::SERVICE_UNAVAILABLE, Kind::Text, format!("{reason}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! The admin plane: what operators, monitors and probes read, and the control listener through which they write.
+//!
+//! The plane imports no other plane. Numbers come from telemetry's snapshots; what the cache, the backend and the drain
+//! have to say comes through the small traits of `sources`, which `app.rs` plugs in. The admin listener only reads and
+//! may stand on the pod's address; the control listener writes and stays on loopback unless it has a token.
+
+mod answer;
+mod cache;
+mod control;
+#[cfg(test)]
+mod fakes;
+mod guard;
+mod health;
+mod listener;
+mod merge;
+mod page;
+mod performance;
+mod purge;
+mod query;
+mod shapes;
+mod sources;
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::telemetry::Telemetry;
+
+pub use control::ControlService;
+pub use listener::{AdminService, IngressPart};
+pub use sources::{
+    BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, Health, Purge, Purged, Scope,
+    Sources, TopKey,
+};
+
+/// What both listeners and the part on ingress share: tokens and their wrong guesses, the numbers, the plugged-in
+/// sources.
+pub struct Admin {
+    telemetry: Arc<Telemetry>,
+    sources: Sources,
+    hosts: guard::Hosts,
+    reads: guard::Token,
+    writes: guard::Token,
+    pace: purge::Pace,
+    backend: merge::SharedFetch,
+    cache_hit_target: u8,
+}
+
+impl Admin {
+    /// The plane as `config` wants it. A listener that is off still has its guards: the other one uses them.
+    #[must_use]
+    pub fn new(config: &Config, telemetry: Arc<Telemetry>, sources: Sources) -> Self {
+        let (admin, control) = (config.admin.on(), config.control.on());
+        Self {
+            telemetry,
+            sources,
+            hosts: guard::Hosts::new(admin.map_or(&[], |admin| &admin.hosts)),
+            reads: guard::Token::new(admin.and_then(|admin| admin.token.as_ref())),
+            writes: guard::Token::new(control.and_then(|control| control.token.as_ref())),
+            pace: purge::Pace::new(),
+            backend: merge::SharedFetch::new(),
+            cache_hit_target: config.telemetry.cache_hit_target,
+        }
+    }
+}
