@@ -1,0 +1,353 @@
+//! Puts the planes together: the one place that names all of them. Builds everything from one configuration, opens the
+//! listeners, starts the workers, and takes it all down again in order.
+
+mod plugs;
+mod workers;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        mpsc::{Receiver, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use self::{
+    plugs::{Backend, CacheSizesOf, Ending, IngressPaths, Probes, Purging},
+    workers::{Beats, Pace},
+};
+use crate::{
+    admin::{Admin, AdminService, ControlService, IngressPart, Sources},
+    cache::{Cache, Clock, Settings},
+    config::{self, Config, Loaded, RuntimeMode},
+    ingress::{self, Ingress, Taken},
+    net::{
+        drain::{Drain, Phase},
+        h1,
+        listener::{self, Gate},
+        serve::{self, Serving},
+    },
+    telemetry::{CacheSource, Facts, Listener, Sink, Telemetry},
+    upstream::{Upstream, health},
+};
+
+/// Connections to the admin and the control listener: enough for probes, scrapers and people, whatever the ingress does.
+const OPERATOR_CONNECTIONS: u32 = 64;
+
+/// How long an operator's client may take for a request head.
+const OPERATOR_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Starts the process's planes.
+pub struct App;
+
+/// The running planes. Dropping it does not stop them; [`Running::stop`] does.
+pub struct Running {
+    drain: Drain,
+    pace: Arc<Pace>,
+    threads: Vec<JoinHandle<()>>,
+    telemetry: Arc<Telemetry>,
+    addresses: Addresses,
+    pacing: config::Drain,
+}
+
+/// The addresses that the listeners were bound to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Addresses {
+    ingress: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+    control: Option<SocketAddr>,
+}
+
+/// Everything that the threads need, built before any of them runs.
+struct Plan {
+    config: Arc<Config>,
+    drain: Drain,
+    pace: Arc<Pace>,
+    telemetry: Arc<Telemetry>,
+    beats: Arc<Beats>,
+    ingress: Option<Arc<Ingress>>,
+    upstream: Option<Arc<Upstream>>,
+    admin: Arc<Admin>,
+    /// Kept alive here, as telemetry holds it weakly.
+    _sizes: Arc<dyn CacheSource>,
+}
+
+impl App {
+    /// Builds and starts everything. The access log goes to `sink`. Returns when every listener accepts connections.
+    ///
+    /// # Errors
+    /// When an address cannot be bound or a thread cannot be started.
+    pub fn start(loaded: Loaded, sink: Option<Sink>) -> anyhow::Result<Running> {
+        let Loaded { config, hash, .. } = loaded;
+        let workers = workers::count(&config.runtime);
+        let plan = Plan::build(Arc::new(config), hash, workers, sink)?;
+        let config = Arc::clone(&plan.config);
+        let shares = if config.runtime.mode == RuntimeMode::PerCore { workers } else { 1 };
+        let mut sockets = Sockets::bind(&config, shares)?;
+        let addresses = sockets.addresses()?;
+        let mut running = Running {
+            drain: plan.drain.clone(),
+            pace: Arc::clone(&plan.pace),
+            telemetry: Arc::clone(&plan.telemetry),
+            threads: Vec::new(),
+            addresses,
+            pacing: config.drain.clone(),
+        };
+        let (ready_tx, ready_rx) = sync_channel(workers + 1);
+        let plan = Arc::new(plan);
+        for index in 0..shares {
+            let (plan, ready) = (Arc::clone(&plan), ready_tx.clone());
+            let Some(socket) = sockets.ingress.pop() else { break };
+            let runtime = workers::ingress_runtime(config.runtime.mode, workers);
+            running.spawn(&format!("ingress-{index}"), move || {
+                workers::run(runtime, ready, &plan.pace, &plan.drain, || plan.serve_ingress(socket, index));
+            })?;
+        }
+        let operator_plan = Arc::clone(&plan);
+        let started = running.threads.len() + 1;
+        running.spawn("operators", move || {
+            let plan = operator_plan;
+            let runtime = workers::operator_runtime();
+            workers::run(runtime, ready_tx, &plan.pace, &plan.drain, || plan.serve_operators(sockets));
+        })?;
+        running.wait_until_ready(&ready_rx, started)?;
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            workers,
+            mode = config.runtime.mode.as_str(),
+            ingress = addresses.ingress.map(tracing::field::display),
+            backend = config.ingress.as_ref().map(|ingress| tracing::field::display(&ingress.backend)),
+            admin = addresses.admin.map(tracing::field::display),
+            control = addresses.control.map(tracing::field::display),
+            "touchline is up"
+        );
+        Ok(running)
+    }
+}
+
+impl Plan {
+    fn build(config: Arc<Config>, hash: String, workers: usize, sink: Option<Sink>) -> anyhow::Result<Self> {
+        let drain = Drain::new();
+        let pace = Arc::new(Pace::default());
+        let service = config.telemetry.service.clone().unwrap_or_else(|| "touchline".to_owned());
+        let facts = Facts {
+            service,
+            version: env!("CARGO_PKG_VERSION"),
+            pod: config::host_name(),
+            config_hash: hash,
+        };
+        let telemetry = Telemetry::new(&config.telemetry, facts, sink);
+        let cache = Arc::new(Cache::new(&Settings::from(&config.cache)));
+        let clock = Clock::system();
+        let sizes: Arc<dyn CacheSource> = Arc::new(CacheSizesOf(Arc::clone(&cache)));
+        telemetry.watch_cache(Arc::downgrade(&sizes));
+        let beats = Arc::new(Beats::new(workers));
+        let upstream = config.ingress.as_ref().map(|ingress| {
+            let stats = telemetry.upstream("backend");
+            Upstream::new(ingress.backend.clone(), &ingress.upstream, &ingress.limits, stats)
+        });
+        let readiness = config.admin.on().map(|admin| admin.readiness.clone()).unwrap_or_default();
+        let sources = Sources {
+            purge: Arc::new(Purging { cache: Arc::clone(&cache), clock, telemetry: Arc::clone(&telemetry) }),
+            health: Arc::new(Probes {
+                drain: drain.clone(),
+                upstream: upstream.clone(),
+                readiness,
+                beats: Arc::clone(&beats),
+            }),
+            backend: upstream.clone().map(|upstream| Arc::new(Backend::new(upstream)) as _),
+            cache: None,
+            draining: Arc::new(Ending { drain: drain.clone(), pace: Arc::clone(&pace) }),
+        };
+        let admin = Arc::new(Admin::new(&config, Arc::clone(&telemetry), sources));
+        let on_ingress = config.admin.on().map(|admin| admin.on_ingress.as_slice()).unwrap_or_default();
+        let taken = IngressPart::new(Arc::clone(&admin), on_ingress);
+        let taken = taken.map(|part| Arc::new(IngressPaths(part)) as Arc<dyn Taken>);
+        let ingress = match (&config.ingress, &upstream) {
+            (Some(section), Some(upstream)) => {
+                let parts = ingress::Parts {
+                    telemetry: Arc::clone(&telemetry),
+                    cache,
+                    clock,
+                    upstream: Arc::clone(upstream),
+                    taken,
+                    drain: drain.clone(),
+                };
+                Some(Ingress::new(&config, section, parts)?)
+            }
+            _ => None,
+        };
+        Ok(Self { config, drain, pace, telemetry, beats, ingress, upstream, admin, _sizes: sizes })
+    }
+
+    /// Runs on a worker: accepts and serves clients.
+    fn serve_ingress(&self, socket: std::net::TcpListener, index: usize) -> anyhow::Result<()> {
+        let (Some(ingress), Some(section)) = (&self.ingress, &self.config.ingress) else { return Ok(()) };
+        self.beats.spawn(index, &self.drain);
+        let serving = Serving {
+            service: Arc::new(ingress::Worker::new(Arc::clone(ingress))),
+            gate: self.pace.gate(|| {
+                let stats = self.telemetry.listener(Listener::Ingress);
+                Gate::new(section.limits.connections, section.limits.per_ip, stats)
+            }),
+            limits: Ingress::connection_limits(section),
+            http2: section.http2.then(|| Arc::new(section.limits.http2.clone())),
+            drain: self.drain.clone(),
+        };
+        serve::spawn(socket, serving).context("registering the ingress listener")
+    }
+
+    /// Runs on the operators' thread: the admin and control listeners, and what is done beside requests.
+    fn serve_operators(&self, sockets: Sockets) -> anyhow::Result<()> {
+        let limits = config::Limits { header_timeout: OPERATOR_PATIENCE, ..config::Limits::default() };
+        let limits = Arc::new(h1::Limits::downstream(&limits, config::Underscores::Drop));
+        let gate = |listener| Gate::new(OPERATOR_CONNECTIONS, 0, self.telemetry.listener(listener));
+        if let Some(socket) = sockets.admin {
+            let service = Arc::new(AdminService::new(Arc::clone(&self.admin)));
+            let (limits, drain) = (Arc::clone(&limits), self.drain.clone());
+            let serving = Serving { service, gate: gate(Listener::Admin), limits, http2: None, drain };
+            serve::spawn(socket, serving).context("registering the admin listener")?;
+        }
+        if let Some(socket) = sockets.control {
+            let service = Arc::new(ControlService::new(Arc::clone(&self.admin)));
+            let serving = Serving {
+                service,
+                gate: gate(Listener::Control),
+                limits,
+                http2: None,
+                drain: self.drain.clone(),
+            };
+            serve::spawn(socket, serving).context("registering the control listener")?;
+        }
+        if let (Some(upstream), Some(ingress), Some(section)) =
+            (&self.upstream, &self.ingress, &self.config.ingress)
+        {
+            let path = self.config.admin.on().and_then(|admin| admin.readiness.path.clone());
+            health::spawn(Arc::clone(upstream), path, &self.drain);
+            workers::spawn_refreshing(Arc::clone(upstream), &self.drain);
+            if let Some(path) = section.openapi.clone() {
+                ingress::spawn_learning(Arc::clone(ingress), Arc::clone(&self.config), path, &self.drain);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Running {
+    /// Where clients are served.
+    #[must_use]
+    pub const fn ingress(&self) -> Option<SocketAddr> {
+        self.addresses.ingress
+    }
+
+    /// Where operators read.
+    #[must_use]
+    pub const fn admin(&self) -> Option<SocketAddr> {
+        self.addresses.admin
+    }
+
+    /// Where operators write.
+    #[must_use]
+    pub const fn control(&self) -> Option<SocketAddr> {
+        self.addresses.control
+    }
+
+    /// A handle that ends the process at once: what is in flight is cut.
+    pub fn hurry(&self) -> impl Fn() + Send + Sync + 'static + use<> {
+        let pace = Arc::clone(&self.pace);
+        move || pace.hurry()
+    }
+
+    /// Drains and stops: answers ask clients to leave for `drain.delay`, unless that was asked before; then accept stops
+    /// and what is in flight gets `drain.timeout`. Blocks until all threads have ended.
+    ///
+    /// # Errors
+    /// When a thread panicked.
+    pub fn stop(self) -> anyhow::Result<()> {
+        let already = self.pace.begin(&self.drain).elapsed();
+        let (delay, timeout) = (self.pacing.delay.saturating_sub(already), self.pacing.timeout);
+        info!(delay = %config::format_duration(delay), timeout = %config::format_duration(timeout), "draining");
+        self.pace.rest(delay);
+        self.pace.close(Instant::now() + timeout);
+        self.drain.advance(Phase::Closing);
+        for thread in self.threads {
+            thread.join().map_err(|_| anyhow!("a worker thread panicked"))?;
+        }
+        if !self.telemetry.flush_access_log(Duration::from_secs(1)) {
+            warn!("the access log could not be written out in time");
+        }
+        info!("touchline has stopped");
+        Ok(())
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+        let thread =
+            std::thread::Builder::new().name(name.to_owned()).spawn(run).context("starting a thread")?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    fn wait_until_ready(&self, ready: &Receiver<anyhow::Result<()>>, threads: usize) -> anyhow::Result<()> {
+        for _ in 0..threads {
+            let started = ready.recv().map_err(|_| anyhow!("a worker thread ended before it was ready"))?;
+            if let Err(error) = started {
+                self.pace.hurry();
+                self.drain.advance(Phase::Closing);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The listening sockets, bound before any thread runs, so that a taken address is an error of the start.
+struct Sockets {
+    ingress: Vec<std::net::TcpListener>,
+    admin: Option<std::net::TcpListener>,
+    control: Option<std::net::TcpListener>,
+}
+
+impl Sockets {
+    fn bind(config: &Config, shares: usize) -> anyhow::Result<Self> {
+        let one = |key: &str, address: SocketAddr| {
+            let sockets =
+                listener::bind(address, 1).with_context(|| format!("opening {key} on {address}"))?;
+            Ok::<_, anyhow::Error>(sockets.into_iter().next())
+        };
+        Ok(Self {
+            ingress: match &config.ingress {
+                Some(ingress) => listener::bind(ingress.listen, shares)
+                    .with_context(|| format!("opening ingress.listen on {}", ingress.listen))?,
+                None => Vec::new(),
+            },
+            admin: config.admin.on().map(|admin| one("admin.listen", admin.listen)).transpose()?.flatten(),
+            control: config
+                .control
+                .on()
+                .map(|control| one("control.listen", control.listen))
+                .transpose()?
+                .flatten(),
+        })
+    }
+
+    fn addresses(&self) -> anyhow::Result<Addresses> {
+        let address = |socket: Option<&std::net::TcpListener>| {
+            socket.map(std::net::TcpListener::local_addr).transpose()
+        };
+        Ok(Addresses {
+            ingress: address(self.ingress.first())?,
+            admin: address(self.admin.as_ref())?,
+            control: address(self.control.as_ref())?,
+        })
+    }
+}
+
+/// A place for the one gate that all workers of a listener share.
+type SharedGate = Mutex<Option<Arc<Gate>>>;

@@ -1,0 +1,159 @@
+//! The small traits of the admin and ingress planes and of telemetry, implemented over the parts that those may not import.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Request, Response, header};
+use tokio::time::Instant;
+
+use super::workers::{Beats, Pace};
+use crate::{
+    admin::{
+        self, BackendAnswer, BackendDown, BackendHealth, Boxed, Draining, Health, IngressPart, Purge, Purged,
+    },
+    cache::{Cache, Clock, Scope},
+    config::Readiness,
+    ingress::{BoxedAnswer, Taken},
+    net::{Body, Context, drain::Drain},
+    telemetry::{CacheSizes, CacheSource, Operation, Telemetry, Tier},
+    upstream::{Call, Client, Timing, Upstream},
+};
+
+/// The path and the bounds of the question for the backend's own health.
+const HEALTH_PATH: &str = "/health";
+const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
+const HEALTH_BYTES: usize = 256 * 1024;
+
+/// The cache's sizes, for telemetry.
+pub(super) struct CacheSizesOf(pub(super) Arc<Cache>);
+
+impl CacheSource for CacheSizesOf {
+    fn sizes(&self) -> CacheSizes {
+        let stats = self.0.stats();
+        CacheSizes {
+            entries: stats.entries,
+            bytes: stats.bytes,
+            bytes_max: stats.bytes_max,
+            evictions: stats.evictions,
+            fills: stats.fills,
+            followers: stats.waiting,
+        }
+    }
+}
+
+/// Purges, for the control listener.
+pub(super) struct Purging {
+    pub(super) cache: Arc<Cache>,
+    pub(super) clock: Clock,
+    pub(super) telemetry: Arc<Telemetry>,
+}
+
+impl Purge for Purging {
+    fn purge(&self, scope: &admin::Scope, soft: bool) -> Result<Purged, Cow<'static, str>> {
+        let scope = match scope {
+            admin::Scope::All => Scope::All,
+            admin::Scope::Tag(tag) => Scope::tag(tag),
+            admin::Scope::Route(route) => Scope::Route(route.clone()),
+            admin::Scope::Url(url) => Scope::url(url).ok_or("url is neither a path nor an http URL")?,
+            admin::Scope::Prefix(prefix) => {
+                Scope::prefix(prefix).ok_or("prefix is neither a path nor an http URL")?
+            }
+        };
+        let start = Instant::now();
+        let outcome = self.cache.purge(&scope, soft, self.clock.at(start));
+        let ended = Instant::now();
+        let took = u64::try_from((ended - start).as_micros()).unwrap_or(u64::MAX);
+        self.telemetry.cache_operation(Tier::Memory, Operation::Purge, ended, took);
+        Ok(Purged { memory: outcome.cleared, pending: false })
+    }
+}
+
+/// The answers of the probes.
+pub(super) struct Probes {
+    pub(super) drain: Drain,
+    pub(super) upstream: Option<Arc<Upstream>>,
+    pub(super) readiness: Readiness,
+    pub(super) beats: Arc<Beats>,
+}
+
+impl Health for Probes {
+    fn live(&self) -> Result<(), Cow<'static, str>> {
+        if self.beats.are_regular() { Ok(()) } else { Err("a worker has not moved for ten seconds".into()) }
+    }
+
+    fn ready(&self) -> Result<(), Cow<'static, str>> {
+        self.live()?;
+        if self.drain.is_draining() {
+            return Err("draining".into());
+        }
+        let Some(upstream) = self.upstream.as_ref().filter(|_| self.readiness.backend) else { return Ok(()) };
+        if !upstream.health.is_known() {
+            return Err("the backend has not been asked yet".into());
+        }
+        let is_down = upstream.health.failures() >= self.readiness.failures.max(1);
+        if is_down { Err("the backend does not answer".into()) } else { Ok(()) }
+    }
+}
+
+/// The backend's own health answer.
+pub(super) struct Backend {
+    client: Client,
+}
+
+impl Backend {
+    pub(super) fn new(upstream: Arc<Upstream>) -> Self {
+        Self { client: Client::new(upstream) }
+    }
+
+    async fn ask(&self) -> Result<BackendAnswer, BackendDown> {
+        let start = Instant::now();
+        let mut request = Request::new(());
+        *request.uri_mut() = http::Uri::from_static(HEALTH_PATH);
+        request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
+        let (parts, ()) = request.into_parts();
+        let call =
+            Call { body: Body::Empty, interim: None, first_byte: Some(HEALTH_PATIENCE), bulkhead: None };
+        let down = |why: &'static str| BackendDown(why.into());
+        let reply = self.client.call(&parts, call, &mut Timing::default()).await;
+        let reply = reply.map_err(|error| down(error.refusal().as_str()))?;
+        let (head, body) = reply.response.into_parts();
+        let body = tokio::time::timeout(HEALTH_PATIENCE, body.collect(HEALTH_BYTES)).await;
+        let body = body.map_err(|_| down("upstream_timeout"))?.map_err(|_| down("bad_upstream_response"))?;
+        let content_type = head.headers.get(header::CONTENT_TYPE).cloned();
+        Ok(BackendAnswer { status: head.status, content_type, body, took: start.elapsed() })
+    }
+}
+
+impl BackendHealth for Backend {
+    fn fetch(&self) -> Boxed<'_, Result<BackendAnswer, BackendDown>> {
+        Box::pin(self.ask())
+    }
+}
+
+/// Begins the drain.
+pub(super) struct Ending {
+    pub(super) drain: Drain,
+    pub(super) pace: Arc<Pace>,
+}
+
+impl Draining for Ending {
+    fn begin(&self) {
+        self.pace.begin(&self.drain);
+    }
+}
+
+/// The paths that the admin plane answers on the ingress listener.
+pub(super) struct IngressPaths(pub(super) IngressPart);
+
+impl Taken for IngressPaths {
+    fn takes(&self, path: &str) -> bool {
+        self.0.takes(path)
+    }
+
+    fn answer(&self, request: Request<Body>, context: Context) -> BoxedAnswer<'_> {
+        let client = context.peer.map(|peer| peer.ip());
+        Box::pin(async move {
+            let response: Response<Body> = self.0.answer(request, client).await;
+            response
+        })
+    }
+}

@@ -1,0 +1,211 @@
+//! Threads and runtimes: how many, of which kind, and how long they are waited for at the end.
+
+use std::{
+    io,
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::SyncSender,
+    },
+    time::Duration,
+};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::Instant,
+};
+use tracing::warn;
+
+use super::SharedGate;
+use crate::{
+    config::{self, RuntimeMode},
+    net::{
+        drain::{Drain, Phase},
+        listener::Gate,
+    },
+    upstream::Upstream,
+};
+
+/// Workers without a word from the configuration or a CPU quota: enough for a sidecar on a large node.
+const DEFAULT_WORKERS: usize = 2;
+
+/// How often a worker shows that its loop turns, and how late that may be before it counts as stuck.
+const BEAT: Duration = Duration::from_secs(1);
+const STUCK: Duration = Duration::from_secs(10);
+
+/// How often gauges that are read and not counted are brought up to date.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// How many workers serve clients: as configured, else the CPU quota rounded up, else two but never more than cores.
+pub(super) fn count(runtime: &config::Runtime) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let chosen = runtime.workers.map(usize::from).or_else(config::cpu_quota);
+    chosen.unwrap_or_else(|| cores.min(DEFAULT_WORKERS)).max(1)
+}
+
+/// The runtime of one ingress thread: its own loop per core, or one loop with several threads for all.
+pub(super) fn ingress_runtime(mode: RuntimeMode, workers: usize) -> io::Result<Runtime> {
+    match mode {
+        RuntimeMode::PerCore => operator_runtime(),
+        RuntimeMode::Shared => {
+            Builder::new_multi_thread().worker_threads(workers).thread_name("ingress").enable_all().build()
+        }
+    }
+}
+
+/// The runtime of what is not on a request's way.
+pub(super) fn operator_runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Runs a thread: sets up, says so, and stays until nothing is in flight any more or time is up.
+pub(super) fn run(
+    runtime: io::Result<Runtime>,
+    ready: SyncSender<anyhow::Result<()>>,
+    pace: &Pace,
+    drain: &Drain,
+    set_up: impl FnOnce() -> anyhow::Result<()>,
+) {
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = ready.send(Err(error.into()));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let result = set_up();
+        let is_up = result.is_ok();
+        // The other end is gone when another thread failed first.
+        let _ = ready.send(result);
+        drop(ready);
+        if !is_up {
+            return;
+        }
+        drain.reached(Phase::Closing).await;
+        if tokio::time::timeout_at(pace.deadline(), drain.finished()).await.is_err() {
+            warn!(left = drain.tasks(), "drain.timeout is over; cutting what is still in flight");
+        }
+    });
+    runtime.shutdown_background();
+}
+
+/// Keeps the pace of shutdown, for the thread that waits and for those that are waited for.
+pub(super) struct Pace {
+    state: Mutex<State>,
+    changed: Condvar,
+    gate: SharedGate,
+}
+
+struct State {
+    begun: Option<Instant>,
+    deadline: Instant,
+    is_hurried: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        let state = State { begun: None, deadline: Instant::now(), is_hurried: false };
+        Self { state: Mutex::new(state), changed: Condvar::new(), gate: SharedGate::default() }
+    }
+}
+
+impl Pace {
+    /// Begins the drain, unless it has begun, and returns when it did.
+    pub(super) fn begin(&self, drain: &Drain) -> Instant {
+        let begun = *self.state.lock().begun.get_or_insert_with(Instant::now);
+        drain.advance(Phase::Draining);
+        begun
+    }
+
+    /// Blocks for `time`, or until somebody is in a hurry.
+    pub(super) fn rest(&self, time: Duration) {
+        let mut state = self.state.lock();
+        if !state.is_hurried {
+            self.changed.wait_for(&mut state, time);
+        }
+    }
+
+    /// Ends all waiting.
+    pub(super) fn hurry(&self) {
+        let mut state = self.state.lock();
+        state.is_hurried = true;
+        state.deadline = Instant::now();
+        self.changed.notify_all();
+    }
+
+    /// Sets the time at which what is in flight is cut.
+    pub(super) fn close(&self, deadline: Instant) {
+        let mut state = self.state.lock();
+        if !state.is_hurried {
+            state.deadline = deadline;
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        self.state.lock().deadline
+    }
+
+    /// The gate that all workers share; the first one makes it.
+    pub(super) fn gate(&self, make: impl FnOnce() -> Arc<Gate>) -> Arc<Gate> {
+        Arc::clone(self.gate.lock().get_or_insert_with(make))
+    }
+}
+
+/// Shows that the workers' loops turn.
+pub(super) struct Beats {
+    start: Instant,
+    last_ms: Vec<AtomicU64>,
+}
+
+impl Beats {
+    pub(super) fn new(workers: usize) -> Self {
+        Self { start: Instant::now(), last_ms: (0..workers).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// Beats on the calling runtime until shutdown.
+    pub(super) fn spawn(self: &Arc<Self>, index: usize, drain: &Drain) {
+        let beats = Arc::clone(self);
+        let mut closing = drain.reached(Phase::Closing);
+        drain.spawn(async move {
+            loop {
+                if let Some(last) = beats.last_ms.get(index) {
+                    last.store(beats.now_ms().max(1), Ordering::Relaxed);
+                }
+                tokio::select! {
+                    () = &mut closing => return,
+                    () = tokio::time::sleep(BEAT) => {}
+                }
+            }
+        });
+    }
+
+    /// True while no worker that ever beat has been silent for too long.
+    pub(super) fn are_regular(&self) -> bool {
+        let now = self.now_ms();
+        self.last_ms
+            .iter()
+            .map(|last| last.load(Ordering::Relaxed))
+            .all(|last| last == 0 || u128::from(now.saturating_sub(last)) < STUCK.as_millis())
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Brings the gauges of an upstream up to date until shutdown.
+pub(super) fn spawn_refreshing(upstream: Arc<Upstream>, drain: &Drain) {
+    let mut closing = drain.reached(Phase::Closing);
+    drain.spawn(async move {
+        loop {
+            upstream.refresh_stats();
+            tokio::select! {
+                () = &mut closing => return,
+                () = tokio::time::sleep(REFRESH) => {}
+            }
+        }
+    });
+}

@@ -1,0 +1,149 @@
+//! `touchline check`: every problem of a file at once, or a summary of what it sets.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::Args;
+
+use crate::config::{self, CacheMode, Config, Ingress, Loaded, Route};
+
+/// The exit code of a configuration that is refused.
+const REFUSED: u8 = 2;
+
+/// Arguments of `touchline check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration to check
+    #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
+    pub(crate) config: PathBuf,
+    /// Print the configuration in force as YAML, with every default; secrets print as ***
+    #[arg(long)]
+    pub(crate) effective: bool,
+}
+
+/// Checks the file. Problems go to `err`, the summary and the configuration in force to `out`.
+pub(crate) fn check(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<ExitCode> {
+    let loaded = match config::load_file(&args.config) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            writeln!(err, "{problems}")?;
+            return Ok(ExitCode::from(REFUSED));
+        }
+    };
+    for warning in &loaded.warnings {
+        writeln!(err, "{warning}\n")?;
+    }
+    // As comments above the YAML the summary leaves the output loadable.
+    let margin = if args.effective { "# " } else { "" };
+    writeln!(out, "{margin}{} is valid", args.config.display())?;
+    for line in summary(&loaded) {
+        writeln!(out, "{margin}  {line}")?;
+    }
+    if args.effective {
+        out.write_all(config::effective_yaml(&loaded.config).as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the file sets, a line per plane.
+fn summary(loaded: &Loaded) -> Vec<String> {
+    let config = &loaded.config;
+    let mut lines = vec![match &config.ingress {
+        Some(ingress) => {
+            format!(
+                "ingress  {} in front of {}, {}",
+                ingress.listen,
+                ingress.backend,
+                routes(config, ingress)
+            )
+        }
+        None => "ingress  not started".to_owned(),
+    }];
+    lines.push(match config.cache.mode {
+        CacheMode::Off => "cache    off".to_owned(),
+        mode => format!("cache    {}, {} in memory", mode.as_str(), config.cache.memory.size),
+    });
+    lines.push(match config.admin.on() {
+        Some(admin) => format!("admin    {}, {}", admin.listen, token(admin.token.is_some())),
+        None => "admin    off".to_owned(),
+    });
+    lines.push(match config.control.on() {
+        Some(control) => format!("control  {}, {}", control.listen, token(control.token.is_some())),
+        None => "control  off".to_owned(),
+    });
+    lines.push(format!("hash     {}", loaded.hash));
+    if !loaded.warnings.is_empty() {
+        lines.push(format!("warnings {}", loaded.warnings.len()));
+    }
+    lines
+}
+
+fn routes(config: &Config, ingress: &Ingress) -> String {
+    let is_cached = |route: &&Route| {
+        let mode = |cache: &config::RouteCache| cache.mode.unwrap_or(config.cache.mode) != CacheMode::Off;
+        route.cache.as_ref().is_some_and(mode)
+    };
+    let cached = ingress.routes.iter().filter(is_cached).count();
+    let denied = ingress.routes.iter().filter(|route| route.deny).count();
+    let noun = if ingress.routes.len() == 1 { "route" } else { "routes" };
+    let denied = if denied == 0 { String::new() } else { format!(", {denied} denied") };
+    format!("{} {noun} ({cached} cached{denied})", ingress.routes.len())
+}
+
+fn token(is_set: bool) -> &'static str {
+    if is_set { "with a token" } else { "no token" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(text: &str, effective: bool) -> (ExitCode, String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("proxy.yaml");
+        std::fs::write(&config, text).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = check(&CheckArgs { config, effective }, &mut out, &mut err).unwrap();
+        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    #[test]
+    fn a_good_file_gets_a_summary() {
+        let text = "version: 1\ningress:\n  backend: http://127.0.0.1:8000\n  routes: [{ path: /a, cache: { ttl: 1m } }]\n";
+
+        let (code, out, err) = run(text, false);
+
+        assert_eq!(code, ExitCode::SUCCESS);
+        assert!(
+            out.contains("ingress  0.0.0.0:8080 in front of http://127.0.0.1:8000, 1 route (1 cached)"),
+            "{out}"
+        );
+        assert_eq!(err, "");
+    }
+
+    #[test]
+    fn the_configuration_in_force_loads_again_and_hides_secrets() {
+        let text = "version: 1\nadmin: { token: hunter2 }\ningress: { backend: unix:/run/app.sock }\n";
+
+        let (_, out, _) = run(text, true);
+
+        assert!(!out.contains("hunter2"));
+        assert!(out.contains("first_byte: 30s"), "{out}");
+        assert!(
+            config::load_str("again", &out.replace("'***'", "x").replace("\"***\"", "x"), &|_| None).is_ok(),
+            "{out}"
+        );
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_with_exit_code_2() {
+        let (code, out, err) = run("version: 1\ningres: {}\n", false);
+
+        assert_eq!(code, ExitCode::from(2));
+        assert_eq!(out, "");
+        assert!(err.contains("did you mean `ingress`?"), "{err}");
+    }
+}

@@ -1,0 +1,62 @@
+//! The command line.
+
+mod check;
+mod demo;
+mod run;
+mod schema;
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::config;
+
+/// A sidecar that caches, times and watches the HTTP backend beside it.
+#[derive(Debug, Parser)]
+#[command(name = "touchline", version, arg_required_else_help = true, max_term_width = 100)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve as configured, until SIGTERM
+    Run(run::Arguments),
+    /// Show touchline at work in front of a pretended coaching backend
+    Demo(demo::Arguments),
+    /// Check a configuration and say everything that is wrong with it
+    Check(check::CheckArgs),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command_line = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(error) => {
+            // Printing fails only when nobody is there to read it.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let result: anyhow::Result<ExitCode> = match command_line.command {
+        Command::Run(arguments) => run::run(&arguments, &mut err),
+        Command::Demo(arguments) => {
+            let terminal = demo::Terminal::of(out.is_terminal(), &config::variable);
+            demo::run(&arguments, terminal, &mut out).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Check(arguments) => check::check(&arguments, &mut out, &mut err).map_err(Into::into),
+        Command::Schema => schema::schema(&mut out).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+    };
+    result.unwrap_or_else(|error| {
+        let _ = writeln!(err, "touchline: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,170 @@
+//! The ingress plane: clients on one side, the backend on the other, and the cache between them.
+//!
+//! [`pipeline`] shows the way of a request on one screen; each stage has a file of its own. What all workers share is in
+//! [`Ingress`]; a [`Worker`] adds the connections of one worker and is what the listener serves.
+
+mod deny;
+mod error;
+mod exchange;
+mod fetch;
+mod fill;
+mod invalidate;
+mod journal;
+mod learn;
+mod lookup;
+mod pipeline;
+mod respond;
+mod routes;
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use http::{Request, Response};
+
+use self::{journal::Journal, routes::Learned};
+use crate::{
+    cache::{Cache, Clock},
+    config,
+    net::{Answer, Body, Context, Refusal, Service, drain::Drain, h1},
+    telemetry::{Listener, ListenerStats, Telemetry},
+    upstream::{Client, Upstream},
+};
+
+pub use error::CompileError;
+pub use learn::spawn as spawn_learning;
+pub use routes::RouteTable;
+
+/// Paths that touchline answers itself on this listener. Asked before the route table.
+pub trait Taken: Send + Sync + 'static {
+    /// True when the path is answered by [`Taken::answer`].
+    fn takes(&self, path: &str) -> bool;
+
+    /// Answers a request for a taken path.
+    fn answer(&self, request: Request<Body>, context: Context) -> BoxedAnswer<'_>;
+}
+
+/// The answer of [`Taken`], behind a pointer so that the trait can be used as an object.
+pub type BoxedAnswer<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
+
+/// What the plane is built from.
+pub struct Parts {
+    /// Where records go.
+    pub telemetry: Arc<Telemetry>,
+    /// The cache.
+    pub cache: Arc<Cache>,
+    /// The cache's clocks.
+    pub clock: Clock,
+    /// The backend.
+    pub upstream: Arc<Upstream>,
+    /// Paths answered here in the backend's place.
+    pub taken: Option<Arc<dyn Taken>>,
+    /// The process's shutdown, which waits for background fetches.
+    pub drain: Drain,
+}
+
+/// The plane, shared by all workers.
+pub struct Ingress {
+    telemetry: Arc<Telemetry>,
+    listener: Arc<ListenerStats>,
+    cache: Arc<Cache>,
+    clock: Clock,
+    upstream: Arc<Upstream>,
+    taken: Option<Arc<dyn Taken>>,
+    drain: Drain,
+    table: ArcSwap<RouteTable>,
+    learned: ArcSwapOption<Learned>,
+    settings: Settings,
+}
+
+/// What the stages need of the configuration, compiled.
+struct Settings {
+    hosts: Vec<String>,
+    trusted: Vec<config::Cidr>,
+    server_timing: bool,
+    expose_headers: bool,
+    debug: bool,
+    follower_wait: Duration,
+}
+
+impl Ingress {
+    /// Builds the plane.
+    ///
+    /// # Errors
+    /// When the routes cannot be compiled; the configuration's own checks find this first.
+    pub fn new(
+        config: &config::Config,
+        ingress: &config::Ingress,
+        parts: Parts,
+    ) -> Result<Arc<Self>, CompileError> {
+        parts.telemetry.set_default_slow_after(ingress.slow_after);
+        let table = RouteTable::compile(config, ingress, &parts.telemetry)?;
+        let settings = Settings {
+            hosts: ingress.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            trusted: ingress.trusted_proxies.clone(),
+            server_timing: ingress.server_timing,
+            expose_headers: ingress.expose_headers,
+            debug: config.cache.debug,
+            follower_wait: config.cache.follower_wait,
+        };
+        Ok(Arc::new(Self {
+            listener: parts.telemetry.listener(Listener::Ingress),
+            telemetry: parts.telemetry,
+            cache: parts.cache,
+            clock: parts.clock,
+            upstream: parts.upstream,
+            taken: parts.taken,
+            drain: parts.drain,
+            table: ArcSwap::from_pointee(table),
+            learned: ArcSwapOption::empty(),
+            settings,
+        }))
+    }
+
+    /// The limits of a connection of this listener.
+    #[must_use]
+    pub fn connection_limits(ingress: &config::Ingress) -> Arc<h1::Limits> {
+        Arc::new(h1::Limits::downstream(&ingress.limits, ingress.underscores))
+    }
+}
+
+/// One worker's share of the plane. Clones of [`Core`] stay on their worker, so counting them costs no traffic between
+/// cores.
+pub struct Worker {
+    core: Arc<Core>,
+}
+
+/// What a request holds on to: the plane and this worker's connections.
+struct Core {
+    ingress: Arc<Ingress>,
+    client: Client,
+}
+
+impl Worker {
+    /// A worker without connections. Must be called on the worker's own runtime.
+    #[must_use]
+    pub fn new(ingress: Arc<Ingress>) -> Self {
+        let client = Client::new(Arc::clone(&ingress.upstream));
+        client.spawn_pruning(&ingress.drain);
+        Self { core: Arc::new(Core { ingress, client }) }
+    }
+}
+
+impl Service for Worker {
+    type Done = Journal;
+
+    async fn call(&self, request: Request<Body>, context: Context) -> Answer<Journal> {
+        pipeline::serve(&self.core, request, context).await
+    }
+
+    fn refuse(&self, refusal: Refusal, context: Context) -> Answer<Journal> {
+        pipeline::refuse(&self.core, refusal, &context)
+    }
+
+    fn interim_dropped(&self) {
+        self.core.ingress.listener.interim_dropped.increment();
+    }
+
+    fn underscore_dropped(&self) {
+        self.core.ingress.listener.underscores_dropped.increment();
+    }
+}

@@ -1,0 +1,441 @@
+//! The route table: path templates compiled to a lookup, and to each route everything its requests need.
+//!
+//! Exact paths are one hash lookup. Templates are grouped by their number of segments and tried from the most specific
+//! to the least: a literal segment beats a parameter, a parameter beats the rest of a path, compared from the left.
+
+use std::{cmp::Ordering, collections::HashMap, sync::Arc, time::Duration};
+
+use http::Method;
+
+use super::{CompileError, deny};
+use crate::{
+    cache::{KeyRule, TagTemplate, rfc9111::Policy},
+    config::{self, PathSegment, PathTemplate},
+    telemetry::{RouteStats, Telemetry, record},
+    upstream::bulkhead::Bulkhead,
+};
+
+/// A compiled route.
+pub(super) struct Route {
+    /// The statistics of its template.
+    pub(super) stats: Arc<RouteStats>,
+    /// How its answers are cached.
+    pub(super) policy: Policy,
+    /// What is in its keys.
+    pub(super) key: KeyRule,
+    /// What its entries can be purged by.
+    pub(super) tags: Vec<TagTemplate>,
+    /// What a successful answer of it ends.
+    pub(super) invalidates: Vec<TagTemplate>,
+    /// The most octets of a request body.
+    pub(super) body: u64,
+    /// A limit of its own for the time to the backend's head.
+    pub(super) first_byte: Option<Duration>,
+    /// A bound of its own on what is in flight.
+    pub(super) bulkhead: Option<Arc<Bulkhead>>,
+    /// Its name in purges.
+    pub(super) name: Arc<str>,
+    template: PathTemplate,
+}
+
+/// One way to match, and the route behind it.
+struct Candidate {
+    template: PathTemplate,
+    methods: Vec<Method>,
+    host: Option<String>,
+    route: Arc<Route>,
+}
+
+/// All routes.
+pub struct RouteTable {
+    exact: HashMap<Box<str>, Vec<Candidate>, foldhash::fast::RandomState>,
+    by_length: Vec<Vec<Candidate>>,
+    with_rest: Vec<Candidate>,
+    denied: Vec<Candidate>,
+    unmatched: Arc<Route>,
+}
+
+/// Templates that the backend itself told, for labels only.
+pub(super) struct Learned {
+    table: RouteTable,
+}
+
+impl RouteTable {
+    /// Compiles the routes of the configuration.
+    ///
+    /// # Errors
+    /// When a template, a tag or a header name does not parse; the configuration's own checks find this first.
+    pub fn compile(
+        config: &config::Config,
+        ingress: &config::Ingress,
+        telemetry: &Telemetry,
+    ) -> Result<Self, CompileError> {
+        let mut table = Self::empty(config, ingress, telemetry);
+        for written in &ingress.routes {
+            let template = PathTemplate::parse(&written.path)
+                .map_err(|error| CompileError::new(&written.path, &error))?;
+            let route = Arc::new(compile_route(config, ingress, written, &template, telemetry)?);
+            table.insert(written, template, route)?;
+        }
+        table.sort();
+        Ok(table)
+    }
+
+    fn empty(config: &config::Config, ingress: &config::Ingress, telemetry: &Telemetry) -> Self {
+        let unmatched = Route {
+            stats: telemetry.unmatched(),
+            policy: Policy::from_config(&config.cache, None),
+            key: KeyRule::default(),
+            tags: Vec::new(),
+            invalidates: Vec::new(),
+            body: ingress.limits.body.bytes(),
+            first_byte: None,
+            bulkhead: None,
+            name: Arc::from("unmatched"),
+            template: PathTemplate { segments: Vec::new() },
+        };
+        Self {
+            exact: HashMap::default(),
+            by_length: Vec::new(),
+            with_rest: Vec::new(),
+            denied: Vec::new(),
+            unmatched: Arc::new(unmatched),
+        }
+    }
+
+    fn insert(
+        &mut self,
+        written: &config::Route,
+        template: PathTemplate,
+        route: Arc<Route>,
+    ) -> Result<(), CompileError> {
+        let methods = written
+            .methods
+            .iter()
+            .map(|method| {
+                Method::from_bytes(method.as_bytes())
+                    .map_err(|error| CompileError::new(&written.path, &error))
+            })
+            .collect::<Result<_, _>>()?;
+        let host = written.host.as_ref().map(|host| host.to_ascii_lowercase());
+        let candidate = Candidate { template, methods, host, route };
+        if written.deny {
+            self.denied.push(candidate);
+        } else if candidate.template.segments.iter().all(|segment| matches!(segment, PathSegment::Literal(_)))
+        {
+            self.exact.entry(written.path.clone().into()).or_default().push(candidate);
+        } else if matches!(candidate.template.segments.last(), Some(PathSegment::Rest(_))) {
+            self.with_rest.push(candidate);
+        } else {
+            let length = candidate.template.segments.len();
+            if self.by_length.len() <= length {
+                self.by_length.resize_with(length + 1, Vec::new);
+            }
+            if let Some(group) = self.by_length.get_mut(length) {
+                group.push(candidate);
+            }
+        }
+        Ok(())
+    }
+
+    fn sort(&mut self) {
+        // Stable: among equals the first one written wins. One with a host beats one without.
+        let order = |a: &Candidate, b: &Candidate| {
+            specificity(&a.template, &b.template).then(b.host.is_some().cmp(&a.host.is_some()))
+        };
+        self.by_length.iter_mut().for_each(|group| group.sort_by(order));
+        self.with_rest.sort_by(order);
+        self.exact.values_mut().for_each(|group| group.sort_by(order));
+    }
+
+    /// The most specific route for a request, or the one of requests that match none.
+    pub(super) fn find(&self, method: &Method, host: &[u8], path: &str) -> &Arc<Route> {
+        self.matching(method, host, path).unwrap_or(&self.unmatched)
+    }
+
+    fn matching(&self, method: &Method, host: &[u8], path: &str) -> Option<&Arc<Route>> {
+        let fits = |candidate: &&Candidate| candidate.takes(method, host);
+        if let Some(candidate) = self.exact.get(path).and_then(|group| group.iter().find(fits)) {
+            return Some(&candidate.route);
+        }
+        if self.by_length.is_empty() && self.with_rest.is_empty() {
+            return None;
+        }
+        let length = path.bytes().filter(|byte| *byte == b'/').count();
+        let of_length = self.by_length.get(length).map(Vec::as_slice).unwrap_or_default();
+        of_length
+            .iter()
+            .chain(&self.with_rest)
+            .filter(fits)
+            .find(|candidate| matches(&candidate.template, path))
+            .map(|candidate| &candidate.route)
+    }
+
+    /// The route that denies a request under any reading of its path that a server might make.
+    pub(super) fn denies(&self, method: &Method, host: &[u8], path: &str) -> Option<&Arc<Route>> {
+        if self.denied.is_empty() {
+            return None;
+        }
+        let readings = deny::readings(path);
+        self.denied
+            .iter()
+            .filter(|candidate| candidate.takes(method, host))
+            .find(|candidate| readings.iter().any(|reading| deny::matches(&candidate.template, reading)))
+            .map(|candidate| &candidate.route)
+    }
+}
+
+impl Learned {
+    /// Compiles templates as labels. They change nothing but statistics.
+    pub(super) fn compile(
+        config: &config::Config,
+        ingress: &config::Ingress,
+        telemetry: &Telemetry,
+        templates: &[(String, Vec<String>)],
+    ) -> Self {
+        let mut table = RouteTable::empty(config, ingress, telemetry);
+        for (path, methods) in templates {
+            let Ok(template) = PathTemplate::parse(path) else { continue };
+            let written =
+                config::Route { path: path.clone(), methods: methods.clone(), ..config::Route::default() };
+            let Ok(route) = compile_route(config, ingress, &written, &template, telemetry) else { continue };
+            // A template that cannot be inserted only costs its label.
+            let _ = table.insert(&written, template, Arc::new(route));
+        }
+        table.sort();
+        Self { table }
+    }
+
+    /// The statistics of the template that a request matches.
+    pub(super) fn stats(&self, method: &Method, path: &str) -> Option<&Arc<RouteStats>> {
+        self.table.matching(method, b"", path).map(|route| &route.stats)
+    }
+}
+
+impl Route {
+    /// The parameters of a path that matched this route's template, by name.
+    pub(super) fn parameters<'a>(&'a self, path: &'a str) -> Vec<(&'a str, &'a str)> {
+        let mut rest = path.strip_prefix('/').unwrap_or(path);
+        let mut found = Vec::new();
+        for segment in &self.template.segments {
+            let (this, after) = rest.split_once('/').unwrap_or((rest, ""));
+            match segment {
+                PathSegment::Literal(_) => {}
+                PathSegment::Parameter(name) => found.push((name.as_str(), this)),
+                PathSegment::Rest(name) => found.push((name.as_str(), rest)),
+            }
+            rest = after;
+        }
+        found
+    }
+}
+
+impl Candidate {
+    fn takes(&self, method: &Method, host: &[u8]) -> bool {
+        let is_method = self.methods.is_empty()
+            || self.methods.contains(method)
+            || (*method == Method::HEAD && self.methods.contains(&Method::GET));
+        is_method && self.host.as_ref().is_none_or(|wanted| is_host(host, wanted))
+    }
+}
+
+/// Compares the name alone: the port in `Host` is not part of a route's host.
+pub(super) fn is_host(host: &[u8], wanted: &str) -> bool {
+    let name = if host.first() == Some(&b'[') {
+        host.iter().position(|byte| *byte == b']').and_then(|end| host.get(..=end)).unwrap_or(host)
+    } else {
+        host.split(|byte| *byte == b':').next().unwrap_or(host)
+    };
+    name.eq_ignore_ascii_case(wanted.as_bytes()) || host.eq_ignore_ascii_case(wanted.as_bytes())
+}
+
+fn compile_route(
+    config: &config::Config,
+    ingress: &config::Ingress,
+    written: &config::Route,
+    template: &PathTemplate,
+    telemetry: &Telemetry,
+) -> Result<Route, CompileError> {
+    let parameters: Vec<&str> = template.parameters().collect();
+    let label = written.name.as_deref().unwrap_or(&written.path);
+    let slow_after = written.slow_after.unwrap_or(ingress.slow_after);
+    let stats = telemetry.route(label, slow_after);
+    for method in &written.methods {
+        stats.set_slow_after_for(record::Method::from_name(method), slow_after);
+    }
+    let rule = written.cache.as_ref();
+    let fault = |error: &dyn std::error::Error| CompileError::new(&written.path, error);
+    let tags = rule.map(|rule| rule.tags.as_slice()).unwrap_or_default();
+    Ok(Route {
+        stats,
+        policy: Policy::from_config(&config.cache, rule),
+        key: rule.map(KeyRule::of_route).transpose().map_err(|error| fault(&error))?.unwrap_or_default(),
+        tags: TagTemplate::compile_all(tags, &parameters).map_err(|error| fault(&error))?,
+        invalidates: TagTemplate::compile_all(&written.invalidates, &parameters)
+            .map_err(|error| fault(&error))?,
+        body: written.body.unwrap_or(ingress.limits.body).bytes(),
+        first_byte: written.first_byte,
+        bulkhead: written
+            .in_flight
+            .map(|size| Arc::new(Bulkhead::new(size, ingress.upstream.queue, ingress.upstream.wait))),
+        name: Arc::from(label),
+        template: template.clone(),
+    })
+}
+
+/// True when `path` has the shape of `template`. Both begin with a slash.
+pub(super) fn matches(template: &PathTemplate, path: &str) -> bool {
+    let Some(mut rest) = path.strip_prefix('/') else { return false };
+    let mut segments = template.segments.iter().peekable();
+    while let Some(segment) = segments.next() {
+        if let PathSegment::Rest(_) = segment {
+            return true;
+        }
+        let (this, after) = match rest.split_once('/') {
+            Some((this, after)) => (this, Some(after)),
+            None => (rest, None),
+        };
+        let fits = match segment {
+            PathSegment::Literal(text) => this == text,
+            PathSegment::Parameter(_) | PathSegment::Rest(_) => !this.is_empty(),
+        };
+        if !fits {
+            return false;
+        }
+        match (after, segments.peek()) {
+            (None, None) => return true,
+            (Some(after), Some(_)) => rest = after,
+            (Some(_), None) | (None, Some(_)) => return false,
+        }
+    }
+    false
+}
+
+/// Orders templates from the most specific to the least.
+fn specificity(a: &PathTemplate, b: &PathTemplate) -> Ordering {
+    let rank = |segment: &PathSegment| match segment {
+        PathSegment::Literal(_) => 0,
+        PathSegment::Parameter(_) => 1,
+        PathSegment::Rest(_) => 2,
+    };
+    let by_segment = a
+        .segments
+        .iter()
+        .zip(&b.segments)
+        .map(|(a, b)| rank(a).cmp(&rank(b)))
+        .find(|ordering| ordering.is_ne())
+        .unwrap_or(Ordering::Equal);
+    by_segment.then(b.segments.len().cmp(&a.segments.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::RouteTable;
+    use crate::{
+        config,
+        telemetry::{Facts, Telemetry},
+    };
+
+    fn table(routes: &[(&str, &[&str], bool)]) -> RouteTable {
+        let telemetry = Telemetry::new(&config::Telemetry::default(), Facts::default(), None);
+        let ingress = config::Ingress {
+            routes: routes
+                .iter()
+                .map(|(path, methods, deny)| config::Route {
+                    path: (*path).to_owned(),
+                    methods: methods.iter().map(|method| (*method).to_owned()).collect(),
+                    deny: *deny,
+                    ..config::Route::default()
+                })
+                .collect(),
+            ..config::Ingress::default()
+        };
+        RouteTable::compile(&config::Config::default(), &ingress, &telemetry).unwrap()
+    }
+
+    #[test]
+    fn the_most_specific_template_wins_whatever_the_order() {
+        let table = table(&[
+            ("/{rest*}", &[], false),
+            ("/api/{kind}/{id}", &[], false),
+            ("/api/user/{id}", &[], false),
+            ("/api/user/me", &[], false),
+            ("/api/{rest*}", &[], false),
+        ]);
+        let found = |path| table.find(&Method::GET, b"x", path).stats.template().to_owned();
+
+        assert_eq!(found("/api/user/me"), "/api/user/me");
+        assert_eq!(found("/api/user/7"), "/api/user/{id}");
+        assert_eq!(found("/api/team/7"), "/api/{kind}/{id}");
+        assert_eq!(found("/api/team/7/x"), "/api/{rest*}");
+        assert_eq!(found("/other"), "/{rest*}");
+    }
+
+    #[test]
+    fn a_parameter_is_one_segment_that_is_not_empty() {
+        let table = table(&[("/user/{id}", &[], false)]);
+        let found = |path| table.find(&Method::GET, b"x", path).stats.template().to_owned();
+
+        assert_eq!(found("/user/7"), "/user/{id}");
+        assert_eq!(found("/user/"), "unmatched");
+        assert_eq!(found("/user/7/"), "unmatched");
+        assert_eq!(found("/user"), "unmatched");
+    }
+
+    #[test]
+    fn methods_part_routes_with_one_path_and_head_goes_with_get() {
+        let table = table(&[("/chat/{id}", &["POST"], false), ("/chat/{all}", &["GET"], false)]);
+        let found = |method| table.find(&method, b"x", "/chat/1").stats.template().to_owned();
+
+        assert_eq!(found(Method::POST), "/chat/{id}");
+        assert_eq!(found(Method::HEAD), "/chat/{all}");
+        assert_eq!(found(Method::DELETE), "unmatched");
+    }
+
+    #[test]
+    fn a_denied_path_is_denied_under_every_reading() {
+        let table = table(&[("/internal/{rest*}", &[], true), ("/admin", &[], true)]);
+        let denied = [
+            "/internal/x",
+            "/internal",
+            "/internal/",
+            "/%69nternal/x",
+            "/%2569nternal/x",
+            "//internal/x",
+            "/a/../internal/x",
+            "/./internal/x",
+            "\\internal\\x",
+            "/internal;v=1/x",
+            "/INTERNAL/x",
+            "/internal%2fx",
+            "/a/%2e%2e/internal/x",
+            "/admin%00.html",
+            "/admin/",
+            "/admin%20",
+            "/Admin",
+            "/admin;jsessionid=1",
+            "/x/..;/admin",
+            "/admin/.",
+            "/admin%09",
+            "/a/..%2fadmin",
+            "/%5cadmin",
+            "/x/%252e%252e/admin",
+        ];
+        for path in denied {
+            assert!(table.denies(&Method::GET, b"x", path).is_some(), "{path}");
+        }
+        for path in ["/internally/x", "/administrator", "/x/admin", "/a/internal/x", "/admin/users"] {
+            assert!(table.denies(&Method::GET, b"x", path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_named_by_the_template() {
+        let table = table(&[("/api/{kind}/{rest*}", &[], false)]);
+        let route = table.find(&Method::GET, b"x", "/api/user/7/notes");
+
+        assert_eq!(route.parameters("/api/user/7/notes"), [("kind", "user"), ("rest", "7/notes")]);
+    }
+}
