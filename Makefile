@@ -1,0 +1,43 @@
+# The few commands of this repository. Everything but `test`, `e2e` and `bench` needs a Rust toolchain alone.
+
+CONFIG ?= proxy.yaml
+ARGS ?=
+CARGO ?= cargo
+PYTHON := target/venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test e2e lint bench docs
+
+help: ## Show this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-7s %s\n", $$1, $$2 }'
+
+demo: ## See it work: a small backend, the proxy in front of it, some traffic (ARGS="--no-traffic")
+	@echo "Building touchline. The first time this takes a few minutes; after that it starts at once."
+	@$(CARGO) run --locked --release -- demo $(ARGS)
+
+run: ## Run the proxy with CONFIG (proxy.yaml) beside your backend
+	$(CARGO) run --locked --release -- run -c $(CONFIG) $(ARGS)
+
+test: ## Run every test; installs what the end-to-end tests need first
+	scripts/setup-test
+	$(CARGO) test --locked --all-targets
+	$(CARGO) test --locked --doc
+	$(MAKE) --no-print-directory e2e
+
+e2e: ## Run the end-to-end tests against the debug build (ARGS="-k drain")
+	scripts/setup-test
+	$(CARGO) build --locked
+	$(PYTHON) -m pytest tests/e2e $(ARGS)
+
+lint: ## Check format, lints, docs and dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	scripts/check-dependencies
+
+bench: ## Run touchline beside its peers and rewrite the tables of docs/benchmarks.md
+	benches/peers/run $(ARGS)
+
+docs: ## Rewrite the generated documents and build the API docs
+	UPDATE_GOLDEN=1 $(CARGO) test --locked --test documents
+	$(CARGO) doc --locked --no-deps

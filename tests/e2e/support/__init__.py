@@ -1,0 +1,1 @@
+"""Processes, fake peers and clients that the end-to-end tests share."""
