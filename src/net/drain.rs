@@ -25,6 +25,8 @@ pub enum Phase {
     Draining = 1,
     /// Finishing what is in flight.
     Closing = 2,
+    /// Waiting for nothing.
+    Cutting = 3,
 }
 
 /// A handle on the shutdown of the process; clones share it.
@@ -36,7 +38,10 @@ pub struct Drain {
 #[derive(Default)]
 struct Shared {
     phase: AtomicU8,
-    changed: Notify,
+    /// One for each phase, so that who waits for the second is not used up by the first.
+    draining: Notify,
+    closing: Notify,
+    cutting: Notify,
     tasks: AtomicUsize,
     finished: Notify,
 }
@@ -68,7 +73,8 @@ impl Drain {
         match self.shared.phase.load(Ordering::Acquire) {
             0 => Phase::Running,
             1 => Phase::Draining,
-            _ => Phase::Closing,
+            2 => Phase::Closing,
+            _ => Phase::Cutting,
         }
     }
 
@@ -81,13 +87,17 @@ impl Drain {
     /// True once only requests in flight are finished.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.phase() == Phase::Closing
+        self.phase() >= Phase::Closing
     }
 
     /// Moves on to `phase`; never back.
     pub fn advance(&self, phase: Phase) {
         self.shared.phase.fetch_max(phase as u8, Ordering::AcqRel);
-        self.shared.changed.notify_waiters();
+        for reached in
+            [Phase::Draining, Phase::Closing, Phase::Cutting].into_iter().filter(|reached| *reached <= phase)
+        {
+            self.shared.notify(reached).notify_waiters();
+        }
     }
 
     /// Ready once `phase` is reached. The future may be polled once and then left alone: its task is woken.
@@ -95,7 +105,7 @@ impl Drain {
         let drain = self.clone();
         Box::pin(async move {
             loop {
-                let changed = drain.shared.changed.notified();
+                let changed = drain.shared.notify(phase).notified();
                 let mut changed = std::pin::pin!(changed);
                 changed.as_mut().enable();
                 if drain.phase() >= phase {
@@ -122,6 +132,16 @@ impl Drain {
                 return;
             }
             finished.await;
+        }
+    }
+}
+
+impl Shared {
+    const fn notify(&self, phase: Phase) -> &Notify {
+        match phase {
+            Phase::Running | Phase::Draining => &self.draining,
+            Phase::Closing => &self.closing,
+            Phase::Cutting => &self.cutting,
         }
     }
 }

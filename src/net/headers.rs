@@ -154,19 +154,29 @@ fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
     address.ok().map(|address| address.to_canonical())
 }
 
-/// Sets `X-Forwarded-For`, `-Proto` and `-Host` for the backend. The first hop of `X-Forwarded-For` is the client, as
-/// backends limit and log by it; hops that trusted proxies reported follow it.
-pub fn set_forwarding(headers: &mut HeaderMap, client: Option<IpAddr>, is_trusted_peer: bool) {
+/// Removes every claim of forwarding, also those of a trusted proxy: on the way to an answer that others will get.
+pub fn strip_claims(headers: &mut HeaderMap) {
+    let is_claim = |name: &&HeaderName| class_of(name) == Class::Forwarding;
+    let claims: Vec<HeaderName> = headers.keys().filter(is_claim).cloned().collect();
+    for name in claims {
+        headers.remove(name);
+    }
+}
+
+/// Sets `X-Forwarded-For`, `-Proto` and `-Host` for the backend. `X-Forwarded-For` is the client alone, as backends limit
+/// and log by its first hop; the proxies between are not told.
+pub fn set_forwarding(
+    headers: &mut HeaderMap,
+    client: Option<IpAddr>,
+    scheme: &'static str,
+    host: &HeaderValue,
+) {
     if let Some(client) = client.and_then(|client| HeaderValue::try_from(client.to_string()).ok()) {
         headers.insert(X_FORWARDED_FOR, client);
     }
-    if !(is_trusted_peer && headers.contains_key(X_FORWARDED_PROTO)) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    if !(is_trusted_peer && headers.contains_key(X_FORWARDED_HOST))
-        && let Some(host) = headers.get(header::HOST).cloned()
-    {
-        headers.insert(X_FORWARDED_HOST, host);
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    if !headers.contains_key(X_FORWARDED_HOST) {
+        headers.insert(X_FORWARDED_HOST, host.clone());
     }
 }
 
@@ -219,9 +229,9 @@ mod tests {
 
     #[test]
     fn the_first_hop_that_the_backend_sees_is_the_client() {
-        let mut map = headers(&[("host", "coach.example")]);
+        let mut map = HeaderMap::new();
 
-        set_forwarding(&mut map, "203.0.113.9".parse().ok(), false);
+        set_forwarding(&mut map, "203.0.113.9".parse().ok(), "http", &"coach.example".parse().unwrap());
 
         assert_eq!(map["x-forwarded-for"], "203.0.113.9");
         assert_eq!(map["x-forwarded-proto"], "http");

@@ -123,10 +123,11 @@ pub async fn accept(
     let mut closing = drain.reached(Phase::Closing);
     let mut is_resting = false;
     loop {
+        // What the kernel has accepted for us is served before the socket closes: closing it would reset those clients.
         let accepted = tokio::select! {
             biased;
-            () = &mut closing => return,
             accepted = listener.accept() => accepted,
+            () = &mut closing => return,
         };
         match accepted {
             Ok((stream, peer)) => {

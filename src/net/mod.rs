@@ -5,8 +5,10 @@
 //! [`Service`] trait are known, so a plane cannot tell which engine carried a request.
 
 pub mod body;
+pub mod buffers;
 pub mod deadline;
 pub mod drain;
+pub mod encoded;
 pub mod h1;
 pub mod h2;
 pub mod headers;
@@ -24,6 +26,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 pub use body::{Body, BodyError};
+pub use encoded::{Encoded, Lines};
 pub use problem::Refusal;
 
 /// What a service is told about a request beside the request itself.
@@ -78,12 +81,26 @@ pub trait Service: Send + Sync + 'static {
 pub struct Answer<D> {
     /// What to send.
     pub response: Response<Body>,
+    /// Fields in wire form that go out with those of the response: a head that is sent often is written once.
+    pub encoded: Option<Encoded>,
     /// Who is told when it is sent.
     pub done: D,
 }
 
+impl<D> Answer<D> {
+    /// An answer whose fields are all in its response.
+    pub const fn new(response: Response<Body>, done: D) -> Self {
+        Self { response, encoded: None, done }
+    }
+}
+
 /// Hears how the sending of an answer ended; dropping it untold means that it never began.
 pub trait Done: Send + Unpin + 'static {
+    /// Adds the fields that are known only at the moment when the head is written.
+    fn fields(&mut self, lines: &mut dyn Lines) {
+        let _ = lines;
+    }
+
     /// The answer was sent, wholly or in part.
     fn sent(self, sent: Sent);
 }

@@ -166,7 +166,11 @@ fn origin_form(method: &Method, uri: &Uri, host: Option<&[u8]>) -> Result<Option
     if host.is_some_and(|host| !is_same_host(host, authority)) {
         return Err(Refusal::BadHost);
     }
-    let target = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let target = match uri.path_and_query().map(PathAndQuery::as_str) {
+        None | Some("") => PathAndQuery::from_static("/"),
+        Some(target) if target.starts_with('/') => uri.path_and_query().cloned().ok_or(Refusal::BadTarget)?,
+        Some(target) => PathAndQuery::try_from(format!("/{target}")).map_err(|_| Refusal::BadTarget)?,
+    };
     Ok(Some(Uri::from(target)))
 }
 
@@ -231,6 +235,7 @@ mod tests {
             ("GET /a?b=c HTTP/1.1", "x", Ok("/a?b=c")),
             ("GET http://x/a HTTP/1.1", "x", Ok("/a")),
             ("GET http://X:80 HTTP/1.1", "x:80", Ok("/")),
+            ("GET http://x?a=b HTTP/1.1", "x", Ok("/?a=b")),
             ("GET http://y/a HTTP/1.1", "x", Err(Refusal::BadHost)),
             ("GET http://u@x/a HTTP/1.1", "x", Err(Refusal::BadTarget)),
             ("GET ftp://x/a HTTP/1.1", "x", Err(Refusal::BadTarget)),

@@ -6,6 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{
     Service,
+    buffers::Buffers,
     drain::Drain,
     h1::{self, server::Settings},
     h2,
@@ -23,6 +24,8 @@ pub struct Serving<S> {
     pub limits: Arc<h1::Limits>,
     /// HTTP/2 with prior knowledge on the same port; `None` refuses it.
     pub http2: Option<Arc<Http2Limits>>,
+    /// The worker's spare write buffers.
+    pub buffers: Arc<Buffers>,
     /// The process's shutdown.
     pub drain: Drain,
 }
@@ -34,6 +37,7 @@ impl<S> Clone for Serving<S> {
             gate: Arc::clone(&self.gate),
             limits: Arc::clone(&self.limits),
             http2: self.http2.clone(),
+            buffers: Arc::clone(&self.buffers),
             drain: self.drain.clone(),
         }
     }
@@ -59,6 +63,7 @@ async fn serve<S: Service>(stream: TcpStream, peer: SocketAddr, place: Place, se
         service: Arc::clone(&serving.service),
         limits: Arc::clone(&serving.limits),
         http2: serving.http2.is_some(),
+        buffers: Arc::clone(&serving.buffers),
         drain: serving.drain.clone(),
         peer: Some(peer),
     };

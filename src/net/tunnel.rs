@@ -1,6 +1,9 @@
 //! Bytes both ways after a 101: nothing is read into them, everything is bounded.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::BytesMut;
 use tokio::time::Instant;
@@ -23,19 +26,20 @@ pub struct Tunnel {
 impl Tunnel {
     /// A tunnel over `io`; `ahead` was read from it already.
     pub fn new(io: Box<dyn Io>, ahead: BytesMut, permit: Box<dyn Send + Sync>) -> Self {
-        Self { far: Wire::new(io, ahead), permit }
+        // A tunnel lasts, so it has buffers of its own.
+        Self { far: Wire::new(io, ahead, Arc::default()), permit }
     }
 }
 
 /// Extensions must be cloneable; a tunnel is taken out once instead.
 #[derive(Clone)]
-pub struct TunnelSlot(std::sync::Arc<parking_lot::Mutex<Option<Tunnel>>>);
+pub struct TunnelSlot(Arc<parking_lot::Mutex<Option<Tunnel>>>);
 
 impl TunnelSlot {
     /// Puts a tunnel in a slot.
     #[must_use]
     pub fn new(tunnel: Tunnel) -> Self {
-        Self(std::sync::Arc::new(parking_lot::Mutex::new(Some(tunnel))))
+        Self(Arc::new(parking_lot::Mutex::new(Some(tunnel))))
     }
 
     /// Takes the tunnel out.
@@ -133,6 +137,8 @@ impl Way {
                         Poll::Pending => moved,
                     };
                 }
+                // What was read ahead waited for room behind the head.
+                Poll::Ready(Ok(())) if !from.buffer.is_empty() => continue,
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             if from.is_closed() || from.buffer.len() >= bound {

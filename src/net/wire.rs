@@ -4,11 +4,19 @@ use std::{
     io::{self, IoSlice},
     mem::MaybeUninit,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+
+use super::buffers::Buffers;
 
 /// Reads go through a buffer on the stack of this size and only what arrived is kept, so that an idle connection holds
 /// no read buffer at all.
@@ -21,9 +29,31 @@ const LARGE_READ: usize = 64 * 1024;
 /// the kernel where they lie.
 const COPY_UP_TO: usize = 16 * 1024;
 
-/// Any byte stream that a connection can run over.
-pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
+/// Queued bytes beyond which the socket is written to before more is asked for.
+const ENOUGH: usize = 64 * 1024;
+
+/// A byte stream that a connection can run over.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Makes the close that follows a reset, where the stream can tell the two apart.
+    fn abort(&self) {}
+}
+
+impl Io for TcpStream {
+    fn abort(&self) {
+        // A socket that cannot be set so is closed in the usual way.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Io for UnixStream {}
+
+impl Io for tokio::io::DuplexStream {}
+
+impl Io for Box<dyn Io> {
+    fn abort(&self) {
+        (**self).abort();
+    }
+}
 
 /// A byte stream with the bytes read ahead and the bytes not yet written.
 pub struct Wire<I> {
@@ -31,14 +61,27 @@ pub struct Wire<I> {
     /// Bytes received and not yet consumed.
     pub buffer: BytesMut,
     out: BytesMut,
+    /// How much of `out` is written.
+    written: usize,
     tail: Bytes,
     closed: bool,
+    is_flowing: bool,
+    buffers: Arc<Buffers>,
 }
 
 impl<I: Io> Wire<I> {
-    /// A wire over `io`, with bytes that were already read from it.
-    pub fn new(io: I, buffer: BytesMut) -> Self {
-        Self { io, buffer, out: BytesMut::new(), tail: Bytes::new(), closed: false }
+    /// A wire over `io`, with bytes that were already read from it. Its write buffers come from `buffers`.
+    pub fn new(io: I, buffer: BytesMut, buffers: Arc<Buffers>) -> Self {
+        Self {
+            io,
+            buffer,
+            out: BytesMut::new(),
+            written: 0,
+            tail: Bytes::new(),
+            closed: false,
+            is_flowing: false,
+            buffers,
+        }
     }
 
     /// Gives the stream back with what was read ahead.
@@ -60,7 +103,7 @@ impl<I: Io> Wire<I> {
         if self.closed {
             return Poll::Ready(Ok(0));
         }
-        let read = if expected > SCRATCH as u64 {
+        let read = if expected > SCRATCH as u64 && self.is_flowing {
             let want = usize::try_from(expected).unwrap_or(LARGE_READ).min(LARGE_READ);
             self.buffer.reserve(want);
             ready!(pin!(self.io.read_buf(&mut self.buffer)).poll(cx))?
@@ -71,6 +114,8 @@ impl<I: Io> Wire<I> {
             self.buffer.extend_from_slice(read.filled());
             read.filled().len()
         };
+        // Room for a large read is made only where the last read filled the small one.
+        self.is_flowing = read >= SCRATCH;
         if read == 0 {
             self.closed = true;
         }
@@ -80,24 +125,33 @@ impl<I: Io> Wire<I> {
     /// The buffer for bytes to be written; nothing leaves before a flush.
     pub fn out(&mut self) -> &mut BytesMut {
         debug_assert!(self.tail.is_empty(), "bytes would overtake the tail");
+        if self.out.capacity() == 0 {
+            self.out = self.buffers.take();
+        }
         &mut self.out
     }
 
     /// Bytes that wait to be written.
     pub fn pending(&self) -> usize {
-        self.out.len() + self.tail.len()
+        self.out.len() - self.written + self.tail.len()
     }
 
-    /// Queues body bytes behind what is queued. Returns true when they were too many to copy, so that a flush has to
-    /// come before anything else is queued.
-    pub fn queue(&mut self, data: Bytes) -> bool {
-        debug_assert!(self.tail.is_empty(), "flush before queueing more");
+    /// True when nothing may be queued before a flush: a tail is waiting, or enough is queued for one write.
+    pub fn must_flush(&self) -> bool {
+        !self.tail.is_empty() || self.out.len() >= ENOUGH
+    }
+
+    /// Queues body bytes behind what is queued. What is too large to copy becomes the tail.
+    pub fn queue(&mut self, data: Bytes) {
+        if !self.tail.is_empty() {
+            // Callers flush a tail first; one that did not must still not lose or reorder bytes.
+            let tail = std::mem::take(&mut self.tail);
+            self.out().extend_from_slice(&tail);
+        }
         if data.len() <= COPY_UP_TO {
-            self.out.extend_from_slice(&data);
-            false
+            self.out().extend_from_slice(&data);
         } else {
             self.tail = data;
-            true
         }
     }
 
@@ -108,35 +162,46 @@ impl<I: Io> Wire<I> {
     pub fn poll_flush(&mut self, cx: &mut Context<'_>, progressed: &mut bool) -> Poll<io::Result<()>> {
         while self.pending() > 0 {
             let io = Pin::new(&mut self.io);
-            let written = if self.tail.is_empty() {
-                ready!(io.poll_write(cx, &self.out))?
-            } else if self.out.is_empty() {
+            let out = self.out.get(self.written..).unwrap_or_default();
+            let sent = if self.tail.is_empty() {
+                ready!(io.poll_write(cx, out))?
+            } else if out.is_empty() {
                 ready!(io.poll_write(cx, &self.tail))?
             } else {
-                let parts = [IoSlice::new(&self.out), IoSlice::new(&self.tail)];
+                let parts = [IoSlice::new(out), IoSlice::new(&self.tail)];
                 ready!(io.poll_write_vectored(cx, &parts))?
             };
-            if written == 0 {
+            if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             *progressed = true;
-            let head = written.min(self.out.len());
-            self.out.advance(head);
-            self.tail.advance(written - head);
+            let of_out = sent.min(out.len());
+            self.written += of_out;
+            self.tail.advance(sent - of_out);
         }
-        // A drained buffer keeps its allocation while the connection is busy; `release` gives it back.
-        self.out.clear();
+        if self.out.capacity() > 0 {
+            self.out.clear();
+            self.written = 0;
+            self.buffers.put(std::mem::take(&mut self.out));
+        }
         Poll::Ready(Ok(()))
     }
 
-    /// Gives back the memory of empty buffers: called when a connection goes idle.
+    /// Gives back the memory of an empty read buffer: called when a connection goes idle.
     pub fn release(&mut self) {
-        if self.buffer.is_empty() {
+        if self.buffer.is_empty() && self.buffer.capacity() > 0 {
             self.buffer = BytesMut::new();
         }
-        if self.out.is_empty() {
-            self.out = BytesMut::new();
-        }
+    }
+
+    /// The stream itself.
+    pub const fn io(&self) -> &I {
+        &self.io
+    }
+
+    /// Makes the close that follows a reset.
+    pub fn abort(&self) {
+        self.io.abort();
     }
 
     /// Closes our direction.

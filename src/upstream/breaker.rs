@@ -83,10 +83,13 @@ impl Breaker {
 
     /// Reports a call that reached the upstream.
     pub fn succeeded(&self) {
-        if self.state() == State::Closed {
+        if self.state() != State::HalfOpen {
             return;
         }
         let mut inner = self.inner.lock();
+        if self.state() != State::HalfOpen {
+            return;
+        }
         inner.failures = 0;
         inner.open_for = self.settings.open;
         self.stats.set_breaker(State::Closed);

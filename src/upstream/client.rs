@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, request::Parts};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -109,6 +109,25 @@ impl Upstream {
     }
 }
 
+/// The head of a call: hop-by-hop fields are off it, `Host` is on it.
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target; its path and query are sent.
+    pub uri: &'a Uri,
+    /// The fields.
+    pub headers: &'a HeaderMap,
+}
+
+impl<'a> Head<'a> {
+    /// The head of a request made here.
+    #[must_use]
+    pub const fn of(parts: &'a Parts) -> Self {
+        Self { method: &parts.method, uri: &parts.uri, headers: &parts.headers }
+    }
+}
+
 /// What goes with the head of a call.
 pub struct Call {
     /// The request's body.
@@ -180,22 +199,21 @@ impl Client {
         });
     }
 
-    /// Makes a call with the head `parts`: hop-by-hop fields are off it, `Host` is on it. `timing` is filled also when
-    /// it fails.
+    /// Makes a call. `timing` is filled also when it fails.
     ///
     /// Dropping the future closes the connection that is in use, which cancels the call at the server.
     ///
     /// # Errors
     /// [`Error`], when there is no answer to pass on.
-    pub async fn call(&self, parts: &Parts, call: Call, timing: &mut Timing) -> Result<Reply, Error> {
-        let result = self.call_within(parts, call, timing).await;
+    pub async fn call(&self, head: Head<'_>, call: Call, timing: &mut Timing) -> Result<Reply, Error> {
+        let result = self.call_within(head, call, timing).await;
         if let Err(error) = &result {
             self.upstream.stats.errors.increment(error.refusal().as_str());
         }
         result
     }
 
-    async fn call_within(&self, parts: &Parts, call: Call, timing: &mut Timing) -> Result<Reply, Error> {
+    async fn call_within(&self, head: Head<'_>, call: Call, timing: &mut Timing) -> Result<Reply, Error> {
         let upstream = &*self.upstream;
         if !upstream.breaker.allows() {
             return Err(Error::BreakerOpen);
@@ -211,7 +229,7 @@ impl Client {
         let mut next_body = Some(call.body);
         let mut retries = 0;
         loop {
-            let result = match self.connection(timing).await {
+            let result = match self.connection(retries == 0, timing).await {
                 Err(error) => Err(error),
                 Ok(connection) => {
                     let body =
@@ -221,7 +239,7 @@ impl Client {
                         first_byte: call.first_byte.unwrap_or(upstream.settings.first_byte),
                         interim: call.interim.as_ref(),
                     };
-                    timed(&mut timing.backend, exchange(connection, parts, body, terms)).await
+                    timed(&mut timing.backend, exchange(connection, head, body, terms)).await
                 }
             };
             let error = match result {
@@ -231,11 +249,14 @@ impl Client {
                 }
                 Err(error) => error,
             };
-            if error.trips_breaker() {
-                upstream.breaker.failed();
+            match &error {
+                error if error.trips_breaker() => upstream.breaker.failed(),
+                // It answered, if badly or late: its connections are sound.
+                Error::BadResponse | Error::Timeout => upstream.breaker.succeeded(),
+                _ => {}
             }
             let is_whole = next_body.is_some() || held.is_some();
-            let is_safe = error.is_unsent() || (error.is_retryable() && is_idempotent(&parts.method));
+            let is_safe = error.is_unsent() || (error.is_retryable() && is_idempotent(head.method));
             if retries >= upstream.settings.retries || !is_whole || !is_safe {
                 return Err(error);
             }
@@ -260,9 +281,10 @@ impl Client {
         Ok(Places { _shared: shared, _own: own })
     }
 
-    async fn connection(&self, timing: &mut Timing) -> Result<Connection, Error> {
+    /// A connection from the pool for the first try; a retry takes a new one, as what else is idle may be stale too.
+    async fn connection(&self, may_reuse: bool, timing: &mut Timing) -> Result<Connection, Error> {
         let upstream = &*self.upstream;
-        if let Some(connection) = self.pool.take().await {
+        if may_reuse && let Some(connection) = self.pool.take().await {
             upstream.stats.reused.increment();
             return Ok(connection);
         }
@@ -273,7 +295,7 @@ impl Client {
         let stream = connected?;
         upstream.stats.connects.increment();
         upstream.stats.connect_time.record(micros(took));
-        Ok(Connection::new(stream))
+        Ok(self.pool.adopt(stream))
     }
 
     fn reply(&self, answered: Answered, places: Places) -> Result<Reply, Error> {
@@ -282,7 +304,7 @@ impl Client {
         let is_close_delimited = answered.framing == Framing::Close;
         if answered.head.status == StatusCode::SWITCHING_PROTOCOLS {
             // A tunnel lasts: it has a bound of its own and leaves its place to requests.
-            let permit = self.upstream.tunnels.try_enter()?;
+            let permit = self.upstream.tunnels.try_enter().map_err(|_| Error::TooManyUpgrades)?;
             *response.headers_mut() = answered.head.headers;
             let (io, ahead) = into_tunnel(answered.connection);
             response.extensions_mut().insert(TunnelSlot::new(Tunnel::new(io, ahead, Box::new(permit))));

@@ -35,6 +35,9 @@ pub enum Error {
     /// The breaker is open.
     #[error("the breaker of the upstream is open")]
     BreakerOpen,
+    /// As many tunnels are open as may be.
+    #[error("too many tunnels to the upstream are open")]
+    TooManyUpgrades,
     /// The client's own body failed.
     #[error("reading the request body")]
     RequestBody(#[source] BodyError),
@@ -63,6 +66,7 @@ impl Error {
             Self::Timeout => Refusal::UpstreamTimeout,
             Self::Overload => Refusal::Overload,
             Self::BreakerOpen => Refusal::BreakerOpen,
+            Self::TooManyUpgrades => Refusal::TooManyUpgrades,
             Self::RequestBody(BodyError::TooLarge) => Refusal::BodyTooLarge,
             Self::RequestBody(BodyError::TooSlow) => Refusal::RequestTimeout,
             Self::RequestBody(
@@ -84,7 +88,7 @@ impl Error {
             | Self::Closed { .. }
             | Self::BadResponse
             | Self::Timeout => Side::Upstream,
-            Self::Overload | Self::BreakerOpen => Side::Ours,
+            Self::Overload | Self::BreakerOpen | Self::TooManyUpgrades => Side::Ours,
             Self::RequestBody(_) => Side::Downstream,
         }
     }
@@ -96,9 +100,12 @@ impl Error {
         match self {
             Self::Connect(_) | Self::ConnectTimeout => true,
             Self::Closed { is_reused, is_silent, .. } => *is_reused && *is_silent,
-            Self::BadResponse | Self::Timeout | Self::Overload | Self::BreakerOpen | Self::RequestBody(_) => {
-                false
-            }
+            Self::BadResponse
+            | Self::Timeout
+            | Self::Overload
+            | Self::BreakerOpen
+            | Self::TooManyUpgrades
+            | Self::RequestBody(_) => false,
         }
     }
 
@@ -108,9 +115,12 @@ impl Error {
         match self {
             Self::Connect(_) | Self::ConnectTimeout => true,
             Self::Closed { is_unsent, .. } => *is_unsent,
-            Self::BadResponse | Self::Timeout | Self::Overload | Self::BreakerOpen | Self::RequestBody(_) => {
-                false
-            }
+            Self::BadResponse
+            | Self::Timeout
+            | Self::Overload
+            | Self::BreakerOpen
+            | Self::TooManyUpgrades
+            | Self::RequestBody(_) => false,
         }
     }
 
@@ -121,7 +131,7 @@ impl Error {
         match self {
             Self::Connect(_) | Self::ConnectTimeout | Self::Closed { .. } => true,
             Self::Timeout | Self::BreakerOpen => true,
-            Self::BadResponse | Self::Overload | Self::RequestBody(_) => false,
+            Self::BadResponse | Self::Overload | Self::TooManyUpgrades | Self::RequestBody(_) => false,
         }
     }
 
@@ -132,9 +142,12 @@ impl Error {
         match self {
             Self::Connect(_) | Self::ConnectTimeout => true,
             Self::Closed { is_reused, .. } => !*is_reused,
-            Self::Timeout | Self::BreakerOpen | Self::BadResponse | Self::Overload | Self::RequestBody(_) => {
-                false
-            }
+            Self::Timeout
+            | Self::BreakerOpen
+            | Self::TooManyUpgrades
+            | Self::BadResponse
+            | Self::Overload
+            | Self::RequestBody(_) => false,
         }
     }
 }
@@ -164,6 +177,7 @@ mod tests {
             (Error::Timeout, Refusal::UpstreamTimeout, Side::Upstream, false),
             (Error::Overload, Refusal::Overload, Side::Ours, false),
             (Error::BreakerOpen, Refusal::BreakerOpen, Side::Ours, false),
+            (Error::TooManyUpgrades, Refusal::TooManyUpgrades, Side::Ours, false),
             (Error::RequestBody(BodyError::TooLarge), Refusal::BodyTooLarge, Side::Downstream, false),
             (Error::RequestBody(BodyError::TooSlow), Refusal::RequestTimeout, Side::Downstream, false),
         ];

@@ -12,13 +12,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Version, header, request::Parts};
+use http::{HeaderMap, StatusCode, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::{
     Error,
-    client::Places,
+    client::{Head, Places},
     pool::{Connection, Pool},
 };
 use crate::net::{
@@ -30,6 +30,7 @@ use crate::net::{
         head::{self, ResponseHead},
         write,
     },
+    headers::strip_hop_by_hop,
     wire::Io,
 };
 
@@ -52,6 +53,8 @@ pub(super) struct Answered {
 pub(super) struct Upload {
     body: Body,
     framing: Framing,
+    /// Octets still owed under `Framing::Length`: one more would be read as the next request.
+    owed: u64,
     is_done: bool,
     /// A chunk too large to copy was queued; its line end must follow it.
     owes_line_end: bool,
@@ -67,6 +70,16 @@ enum UploadError {
 }
 
 impl Upload {
+    /// Sends on, and tells whether that excuses the server for being silent.
+    fn poll_noting(&mut self, connection: &mut Connection, cx: &mut Context<'_>) -> Progress {
+        let moved_before = std::mem::take(&mut self.has_moved);
+        let polled = self.poll(connection, cx);
+        let waits_for_client = !self.is_done && connection.wire.pending() == 0;
+        let excuses_server = self.has_moved || waits_for_client;
+        self.has_moved |= moved_before;
+        Progress { polled, excuses_server }
+    }
+
     fn new(body: Body) -> Self {
         let framing = match body.exact_len() {
             Some(0) => Framing::None,
@@ -74,15 +87,15 @@ impl Upload {
             None => Framing::Chunked,
         };
         let is_done = framing == Framing::None;
-        Self { body, framing, is_done, owes_line_end: false, has_moved: false }
+        let owed = if let Framing::Length(length) = framing { length } else { 0 };
+        Self { body, framing, owed, is_done, owes_line_end: false, has_moved: false }
     }
 
     /// Sends on as far as the body and the socket allow; ready when all is sent.
     fn poll(&mut self, connection: &mut Connection, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
         let wire = &mut connection.wire;
         loop {
-            let must_flush = self.is_done || self.owes_line_end || wire.pending() >= 64 * 1024;
-            if must_flush {
+            if self.is_done || self.owes_line_end || wire.must_flush() {
                 ready!(wire.poll_flush(cx, &mut self.has_moved)).map_err(|_| UploadError::Upstream)?;
                 if std::mem::take(&mut self.owes_line_end) {
                     wire.out().extend_from_slice(b"\r\n");
@@ -94,19 +107,28 @@ impl Upload {
             match self.body.poll_chunk(cx) {
                 Poll::Ready(Some(Ok(data))) => {
                     let is_chunked = self.framing == Framing::Chunked;
+                    if !is_chunked {
+                        let Some(owed) = self.owed.checked_sub(data.len() as u64) else {
+                            return Poll::Ready(Err(UploadError::Client(BodyError::Malformed)));
+                        };
+                        self.owed = owed;
+                    }
                     if is_chunked {
                         write_size_line(wire.out(), data.len());
                     }
-                    let is_large = wire.queue(data);
-                    if is_large {
-                        self.owes_line_end = is_chunked;
-                        ready!(wire.poll_flush(cx, &mut self.has_moved))
-                            .map_err(|_| UploadError::Upstream)?;
-                    } else if is_chunked {
-                        wire.out().extend_from_slice(b"\r\n");
+                    wire.queue(data);
+                    if is_chunked {
+                        if wire.must_flush() {
+                            self.owes_line_end = true;
+                        } else {
+                            wire.out().extend_from_slice(b"\r\n");
+                        }
                     }
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(UploadError::Client(error))),
+                Poll::Ready(None) if self.owed > 0 => {
+                    return Poll::Ready(Err(UploadError::Client(BodyError::ClientGone)));
+                }
                 Poll::Ready(None) => {
                     if self.framing == Framing::Chunked {
                         wire.out().extend_from_slice(b"0\r\n\r\n");
@@ -122,20 +144,28 @@ impl Upload {
     }
 }
 
+/// How far one poll of an upload came.
+struct Progress {
+    polled: Poll<Result<(), UploadError>>,
+    /// Bytes moved, or the client is waited for: either way the server is not late.
+    excuses_server: bool,
+}
+
 /// Sends a request and waits for the head of its answer. Interim answers go to `terms.interim` on the way.
 pub(super) async fn exchange(
     mut connection: Connection,
-    parts: &Parts,
+    request: Head<'_>,
     body: Body,
     terms: Terms<'_>,
 ) -> Result<Answered, Error> {
     let mut upload = Upload::new(body);
-    write::request_head(connection.wire.out(), &parts.method, &parts.uri, &parts.headers, upload.framing);
+    write::request_head(connection.wire.out(), request.method, request.uri, request.headers, upload.framing);
     connection.deadline.set(Instant::now() + terms.first_byte);
-    let mut waiting = Waiting { connection: &mut connection, upload: &mut upload, interims: 0 };
-    let head = poll_fn(|cx| waiting.poll(parts, &terms, cx)).await?;
+    let mut waiting =
+        Waiting { connection: &mut connection, upload: &mut upload, upload_failed: false, interims: 0 };
+    let head = poll_fn(|cx| waiting.poll(request, &terms, cx)).await?;
     connection.deadline.clear();
-    let framing = framing::of_response(&parts.method, head.status, head.version, &head.headers)
+    let framing = framing::of_response(request.method, head.status, head.version, &head.headers)
         .map_err(|framing::Ambiguous| Error::BadResponse)?;
     Ok(Answered { head, framing, connection, upload })
 }
@@ -144,74 +174,73 @@ pub(super) async fn exchange(
 struct Waiting<'a> {
     connection: &'a mut Connection,
     upload: &'a mut Upload,
+    /// The server takes no more of the request. It may have answered all the same, so the answer is still waited for.
+    upload_failed: bool,
     interims: u32,
 }
 
 impl Waiting<'_> {
     fn poll(
         &mut self,
-        request: &Parts,
+        request: Head<'_>,
         terms: &Terms<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, Error>> {
-        let Self { connection, upload, interims } = self;
-        let mut upload_failed = false;
-        if !upload.is_done || connection.wire.pending() > 0 {
-            let moved_before = std::mem::take(&mut upload.has_moved);
-            match upload.poll(connection, cx) {
+        if !self.upload_failed && (!self.upload.is_done || self.connection.wire.pending() > 0) {
+            let progress = self.upload.poll_noting(self.connection, cx);
+            match progress.polled {
                 Poll::Ready(Err(UploadError::Client(error))) => {
                     return Poll::Ready(Err(Error::RequestBody(error)));
                 }
-                Poll::Ready(Err(UploadError::Upstream)) => upload_failed = true,
+                Poll::Ready(Err(UploadError::Upstream)) => self.upload_failed = true,
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
-            if upload.has_moved {
-                // While the body moves the server is not late.
-                connection.deadline.set(Instant::now() + terms.first_byte);
+            if progress.excuses_server {
+                self.connection.deadline.set(Instant::now() + terms.first_byte);
             }
-            upload.has_moved |= moved_before;
         }
         loop {
-            if !connection.wire.buffer.is_empty() {
-                match head::take_response(&mut connection.wire.buffer, terms.limits) {
-                    Err(_) => return Poll::Ready(Err(Error::BadResponse)),
-                    Ok(Some(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                        let is_wanted =
-                            request.headers.contains_key(header::UPGRADE) && head.version == Version::HTTP_11;
-                        return Poll::Ready(if is_wanted { Ok(head) } else { Err(Error::BadResponse) });
-                    }
-                    Ok(Some(head)) if head.status.is_informational() => {
-                        *interims += 1;
-                        if *interims > terms.limits.interim {
-                            return Poll::Ready(Err(Error::BadResponse));
-                        }
-                        if let Some(sink) = terms.interim {
-                            sink.interim(head.status, &head.headers);
-                        }
-                        continue;
-                    }
-                    Ok(Some(head)) => return Poll::Ready(Ok(head)),
-                    Ok(None) => {}
-                }
+            if let Some(head) = self.take_head(request, terms)? {
+                return Poll::Ready(Ok(head));
             }
-            match connection.wire.poll_fill(cx, 0) {
+            match self.connection.wire.poll_fill(cx, 0) {
                 Poll::Ready(Ok(read)) if read > 0 => {}
-                Poll::Ready(_) => {
-                    return Poll::Ready(Err(Error::Closed {
-                        is_reused: connection.is_reused,
-                        is_silent: connection.wire.buffer.is_empty() && *interims == 0,
-                        is_unsent: !upload.has_moved,
-                    }));
-                }
-                Poll::Pending if upload_failed => {
-                    return Poll::Ready(Err(Error::Closed {
-                        is_reused: connection.is_reused,
-                        is_silent: true,
-                        is_unsent: !upload.has_moved,
-                    }));
-                }
-                Poll::Pending => return connection.deadline.poll(cx).map(|()| Err(Error::Timeout)),
+                Poll::Ready(_) => return Poll::Ready(Err(self.closed())),
+                Poll::Pending => return self.connection.deadline.poll(cx).map(|()| Err(Error::Timeout)),
             }
+        }
+    }
+
+    /// The final head, if it is there; interim ones are passed on.
+    fn take_head(&mut self, request: Head<'_>, terms: &Terms<'_>) -> Result<Option<ResponseHead>, Error> {
+        while !self.connection.wire.buffer.is_empty() {
+            let taken = head::take_response(&mut self.connection.wire.buffer, terms.limits);
+            let Some(mut head) = taken.map_err(|_| Error::BadResponse)? else { return Ok(None) };
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                let is_wanted =
+                    request.headers.contains_key(header::UPGRADE) && head.version == Version::HTTP_11;
+                return if is_wanted { Ok(Some(head)) } else { Err(Error::BadResponse) };
+            }
+            if !head.status.is_informational() {
+                return Ok(Some(head));
+            }
+            self.interims += 1;
+            if self.interims > terms.limits.interim {
+                return Err(Error::BadResponse);
+            }
+            if let Some(sink) = terms.interim {
+                strip_hop_by_hop(&mut head.headers);
+                sink.interim(head.status, &head.headers);
+            }
+        }
+        Ok(None)
+    }
+
+    fn closed(&self) -> Error {
+        Error::Closed {
+            is_reused: self.connection.is_reused,
+            is_silent: self.connection.wire.buffer.is_empty() && self.interims == 0,
+            is_unsent: !self.upload.has_moved,
         }
     }
 }
@@ -231,8 +260,10 @@ pub(super) struct Download {
     upload: Upload,
     left: Left,
     keeps: bool,
+    upload_failed: bool,
     limits: Arc<Limits>,
-    _places: Places,
+    /// Free as soon as the server is done, however slowly the client reads.
+    places: Option<Places>,
 }
 
 impl Answered {
@@ -288,8 +319,9 @@ impl Answered {
             upload: self.upload,
             left,
             keeps,
+            upload_failed: false,
             limits: Arc::clone(limits),
-            _places: places,
+            places: Some(places),
         };
         (headers, Body::from_body(download))
     }
@@ -299,6 +331,7 @@ impl Download {
     /// Ends the body. The connection is kept only when both directions are done and nothing more was received.
     fn finish(&mut self) {
         self.left = Left::Nothing;
+        self.places = None;
         if let Some(connection) = self.connection.take()
             && self.keeps
             && self.upload.is_done
@@ -311,12 +344,16 @@ impl Download {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         loop {
             let Some(connection) = self.connection.as_mut() else { return Poll::Ready(None) };
-            if !self.upload.is_done
-                && let Poll::Ready(Err(_)) = self.upload.poll(connection, cx)
-            {
-                // The answer is already on its way: what is left of the request no longer matters.
-                self.keeps = false;
-                self.upload.is_done = true;
+            if !self.upload_failed && (!self.upload.is_done || connection.wire.pending() > 0) {
+                let progress = self.upload.poll_noting(connection, cx);
+                if let Poll::Ready(Err(_)) = progress.polled {
+                    // The answer is already on its way: what is left of the request no longer matters.
+                    self.keeps = false;
+                    self.upload_failed = true;
+                }
+                if progress.excuses_server {
+                    connection.deadline.clear();
+                }
             }
             let buffer = &mut connection.wire.buffer;
             let step = match &mut self.left {
@@ -362,6 +399,7 @@ impl Download {
 
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Bytes, BodyError>>> {
         self.connection = None;
+        self.places = None;
         Poll::Ready(Some(Err(error)))
     }
 }

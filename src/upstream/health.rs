@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, header};
+use http::{Request, header};
 use tracing::{info, warn};
 
-use super::{Call, Client, Error, Timing, Upstream, stream::Stream};
+use super::{Call, Client, Error, Head, Timing, Upstream, stream::Stream};
 use crate::{
     net::{
         Body,
@@ -32,15 +32,15 @@ const PATIENT_FOR: u32 = 2;
 /// The last findings.
 #[derive(Default)]
 pub struct Health {
-    is_known: AtomicBool,
+    has_answered: AtomicBool,
     failures: AtomicU32,
 }
 
 impl Health {
-    /// True once the upstream has been asked at all.
+    /// True once the upstream has answered at all.
     #[must_use]
-    pub fn is_known(&self) -> bool {
-        self.is_known.load(Ordering::Acquire)
+    pub fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Acquire)
     }
 
     /// How many questions in a row went unanswered.
@@ -52,11 +52,14 @@ impl Health {
     fn record(&self, stats: &UpstreamStats, result: &Result<Duration, Error>) {
         match result {
             Ok(time) => {
+                self.has_answered.store(true, Ordering::Release);
                 stats.set_up(true, Some(time.as_secs_f64() * 1000.0));
                 if self.failures.swap(0, Ordering::AcqRel) >= PATIENT_FOR {
                     info!(upstream = stats.name(), "the upstream answers again");
                 }
             }
+            // That we are busy, or have just seen it fail, says nothing new about the upstream.
+            Err(Error::Overload | Error::BreakerOpen) => {}
             Err(error) => {
                 let failures = self.failures.fetch_add(1, Ordering::AcqRel) + 1;
                 if failures >= PATIENT_FOR {
@@ -67,7 +70,6 @@ impl Health {
                 }
             }
         }
-        self.is_known.store(true, Ordering::Release);
     }
 }
 
@@ -96,9 +98,9 @@ async fn ask(client: &Client, path: Option<&str>) -> Result<Duration, Error> {
     };
     let mut request = Request::new(());
     *request.uri_mut() = path.parse().map_err(|_| Error::BadResponse)?;
-    request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
+    request.headers_mut().insert(header::HOST, client.upstream().authority().clone());
     let (parts, ()) = request.into_parts();
     let call = Call { body: Body::Empty, interim: None, first_byte: Some(PATIENCE), bulkhead: None };
-    let reply = client.call(&parts, call, &mut Timing::default()).await?;
+    let reply = client.call(Head::of(&parts), call, &mut Timing::default()).await?;
     if reply.response.status().is_server_error() { Err(Error::BadResponse) } else { Ok(start.elapsed()) }
 }

@@ -3,14 +3,17 @@
 //! The one used last is taken first: it is the least likely to have been closed meanwhile, and the surplus of a burst
 //! ages out at the other end.
 
-use std::{collections::VecDeque, future::poll_fn, task::Poll, time::Duration};
+use std::{collections::VecDeque, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::stream::Stream;
-use crate::net::{deadline::Deadline, wire::Wire};
+use crate::net::{buffers::Buffers, deadline::Deadline, wire::Wire};
+
+/// A connection that was idle for less than this is not asked whether it is still open.
+const BUSY: Duration = Duration::from_micros(300);
 
 /// A connection that may serve again.
 pub struct Connection {
@@ -23,10 +26,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream) -> Self {
+    fn new(stream: Stream, buffers: Arc<Buffers>) -> Self {
         let now = Instant::now();
         Self {
-            wire: Wire::new(stream, BytesMut::new()),
+            wire: Wire::new(stream, BytesMut::new(), buffers),
             deadline: Deadline::default(),
             opened: now,
             idle_since: now,
@@ -35,8 +38,12 @@ impl Connection {
     }
 
     /// True while the server has neither closed nor said anything that nobody asked for.
+    ///
+    /// The runtime knows what the kernel told it in its last turn. A connection that rested for longer than that is asked
+    /// about itself, which costs a call to the kernel that busy connections never pay.
     async fn is_quiet(&mut self) -> bool {
-        poll_fn(|cx| Poll::Ready(self.wire.poll_fill(cx, 0).is_pending())).await
+        let is_quiet = poll_fn(|cx| Poll::Ready(self.wire.poll_fill(cx, 0).is_pending())).await;
+        is_quiet && (self.idle_since.elapsed() < BUSY || self.wire.io().is_quiet())
     }
 }
 
@@ -46,13 +53,19 @@ pub struct Pool {
     size: usize,
     idle_limit: Duration,
     lifetime: Duration,
+    buffers: Arc<Buffers>,
 }
 
 impl Pool {
     /// A pool that keeps at most `size` connections, each idle for at most `idle_limit` and used for at most `lifetime`.
     #[must_use]
-    pub const fn new(size: usize, idle_limit: Duration, lifetime: Duration) -> Self {
-        Self { idle: Mutex::new(VecDeque::new()), size, idle_limit, lifetime }
+    pub fn new(size: usize, idle_limit: Duration, lifetime: Duration) -> Self {
+        Self { idle: Mutex::new(VecDeque::new()), size, idle_limit, lifetime, buffers: Arc::default() }
+    }
+
+    /// A connection over a socket that was just opened; it comes to the pool when it is put there.
+    pub fn adopt(&self, stream: Stream) -> Connection {
+        Connection::new(stream, Arc::clone(&self.buffers))
     }
 
     /// Takes a connection that is still open, as far as can be told without asking.

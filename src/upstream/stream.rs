@@ -2,18 +2,20 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
 use super::Error;
-use crate::config::BackendAddress;
+use crate::{config::BackendAddress, net::wire::Io};
 
 /// One connected socket.
 pub enum Stream {
@@ -45,6 +47,20 @@ impl Stream {
         }
     }
 }
+
+impl Stream {
+    /// True when the kernel holds neither bytes nor a close of the peer.
+    pub fn is_quiet(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+        };
+        let peeked = socket.peek(&mut [MaybeUninit::uninit(); 1]);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl Io for Stream {}
 
 impl AsyncRead for Stream {
     fn poll_read(

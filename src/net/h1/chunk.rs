@@ -113,7 +113,8 @@ fn take_line(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, Malfo
     let Some(end) = memchr(b'\n', buffer) else {
         let is_faulty =
             |(at, byte): (usize, &u8)| is_control(*byte) && !(*byte == b'\r' && at + 1 == buffer.len());
-        if buffer.len() > limit || buffer.iter().enumerate().any(is_faulty) {
+        let length = buffer.len() - usize::from(buffer.last() == Some(&b'\r'));
+        if length > limit || buffer.iter().enumerate().any(is_faulty) {
             return Err(Malformed);
         }
         return Ok(None);

@@ -55,7 +55,7 @@ pub fn take_request(buffer: &mut BytesMut, limits: &Limits) -> Result<Option<Req
         check_partial(buffer, limits)?;
         return Ok(None);
     };
-    if end + 4 > limits.headers_size + limits.request_line {
+    if end + 4 > limits.headers_size.saturating_add(limits.request_line) {
         check_request_line_length(buffer, limits)?;
         return Err(Refusal::HeadersTooLarge);
     }
@@ -123,7 +123,7 @@ fn check_partial(buffer: &[u8], limits: &Limits) -> Result<(), Refusal> {
         let line = buffer.get(..end).unwrap_or_default();
         parse_version(line.rsplit(|byte| *byte == b' ').next().unwrap_or_default())?;
     }
-    if is_over_field_limits(buffer, limits, limits.headers_size + limits.request_line) {
+    if is_over_field_limits(buffer, limits, limits.headers_size.saturating_add(limits.request_line)) {
         return Err(Refusal::HeadersTooLarge);
     }
     Ok(())

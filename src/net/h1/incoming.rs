@@ -21,6 +21,7 @@ use super::{
 };
 use crate::net::{
     BodyError, InterimSink,
+    buffers::Buffers,
     deadline::Deadline,
     wire::{Io, Wire},
 };
@@ -64,9 +65,9 @@ struct Pace {
 }
 
 impl<I: Io> Shared<I> {
-    pub(super) fn new(io: I, buffer: BytesMut, limits: Arc<Limits>) -> Self {
+    pub(super) fn new(io: I, limits: Arc<Limits>, buffers: Arc<Buffers>) -> Self {
         Self {
-            wire: Wire::new(io, buffer),
+            wire: Wire::new(io, BytesMut::new(), buffers),
             body: BodyState::Done,
             received: 0,
             is_reading: false,

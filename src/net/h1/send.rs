@@ -16,10 +16,15 @@ use super::{
     incoming::{BodyState, Shared},
     write::{self, ResponseLine},
 };
-use crate::net::{Body, BodyError, End, deadline::Deadline, wire::Io};
+use crate::net::{Body, BodyError, Done, Encoded, End, deadline::Deadline, wire::Io};
 
-/// Queued bytes beyond which the socket is written to before more of the body is asked for.
-const ENOUGH: usize = 64 * 1024;
+/// What is written before a body.
+pub(super) struct Head<'a> {
+    pub(super) parts: &'a Parts,
+    pub(super) encoded: Option<&'a Encoded>,
+    /// True when the connection closes after the answer.
+    pub(super) close: bool,
+}
 
 /// Sends one answer.
 pub(super) struct Sender {
@@ -38,10 +43,8 @@ pub(super) struct Sender {
 enum State {
     /// More of the body may come.
     Body,
-    /// A chunk too large to copy is queued; its line end must follow it.
+    /// Enough is queued for one write; a chunk's line end must follow it.
     Tail,
-    /// Enough is queued for one write.
-    Enough,
     /// Everything is queued.
     Flush(End),
 }
@@ -70,14 +73,22 @@ impl Sender {
     }
 
     /// Queues the head, and with it a body that is at hand.
-    pub(super) fn queue_head<I: Io>(&mut self, shared: &mut Shared<I>, parts: &Parts, close: bool) {
+    pub(super) fn queue_head<I: Io>(
+        &mut self,
+        shared: &mut Shared<I>,
+        head: &Head<'_>,
+        done: &mut impl Done,
+    ) {
         let line = ResponseLine {
-            status: parts.status,
+            status: head.parts.status,
             framing: self.described.map_or(self.framing, Framing::Length),
             keeps_length: self.keeps_length && self.described.is_none(),
-            close: close || self.framing == Framing::Close,
+            close: head.close || self.framing == Framing::Close,
         };
-        write::response_head(shared.wire.out(), line, &parts.headers);
+        let out = shared.wire.out();
+        write::response_fields(out, line, &head.parts.headers, head.encoded);
+        done.fields(out);
+        write::response_end(out, line);
         if self.state == State::Body && matches!(self.body, Body::Full(_)) {
             let Body::Full(data) = std::mem::take(&mut self.body) else { return };
             self.sent = data.len() as u64;
@@ -114,7 +125,7 @@ impl Sender {
                         }
                         self.state = State::Body;
                     }
-                    State::Enough | State::Body => self.state = State::Body,
+                    State::Body => {}
                 }
             }
             let body = &mut self.body;
@@ -148,15 +159,11 @@ impl Sender {
                 if self.framing == Framing::Chunked {
                     chunk::write_size_line(shared.wire.out(), data.len());
                 }
-                if shared.wire.queue(data) {
+                shared.wire.queue(data);
+                if shared.wire.must_flush() {
                     self.state = State::Tail;
-                    return;
-                }
-                if self.framing == Framing::Chunked {
+                } else if self.framing == Framing::Chunked {
                     shared.wire.out().extend_from_slice(b"\r\n");
-                }
-                if shared.wire.pending() >= ENOUGH {
-                    self.state = State::Enough;
                 }
             }
             Some(Err(_)) => self.state = State::Flush(End::Body),

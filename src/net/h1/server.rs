@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{Method, Request, Version};
+use http::{Method, Request, Version, header};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -23,10 +23,11 @@ use super::{
     framing::{self, Framing},
     head::{self, RequestHead},
     incoming::{BodyState, Incoming, Shared},
-    send::Sender,
+    send::{Head, Sender},
 };
 use crate::net::{
-    Answer, Body, Context, Done, End, InterimSink, Refusal, Service,
+    Answer, Body, Context, Done, End, InterimSink, Refusal, Sent, Service,
+    buffers::Buffers,
     deadline::Deadline,
     drain::{Drain, Phase},
     request,
@@ -53,6 +54,8 @@ pub struct Settings<S> {
     pub limits: Arc<Limits>,
     /// True when a client may speak HTTP/2 with prior knowledge on the same port.
     pub http2: bool,
+    /// The worker's spare write buffers.
+    pub buffers: Arc<Buffers>,
     /// The process's shutdown.
     pub drain: Drain,
     /// The peer.
@@ -63,7 +66,7 @@ pub struct Settings<S> {
 pub async fn serve<I: Io, S: Service>(io: I, settings: Settings<S>) -> Option<(I, BytesMut)> {
     let limits = Arc::clone(&settings.limits);
     let closing = settings.drain.reached(Phase::Closing);
-    let shared = Arc::new(Mutex::new(Shared::new(io, BytesMut::new(), limits)));
+    let shared = Arc::new(Mutex::new(Shared::new(io, limits, Arc::clone(&settings.buffers))));
     let mut connection = Connection {
         settings,
         shared,
@@ -88,6 +91,17 @@ enum Next {
     Closed,
 }
 
+/// What becomes of the connection after an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// It serves the next request.
+    Keep,
+    /// It closes.
+    Close,
+    /// It is reset, so that nobody takes a cut answer for a whole one.
+    Abort,
+}
+
 /// How a call of the service ended.
 enum Called<D> {
     Answer(Answer<D>),
@@ -110,15 +124,22 @@ impl<I: Io, S: Service> Connection<I, S> {
     async fn run(&mut self) -> bool {
         loop {
             let (next, started) = self.next().await;
-            let is_kept = match next {
+            let after = match next {
                 Next::Closed => return false,
                 Next::Http2 => return true,
                 Next::Refused(refusal) => self.refuse(refusal, started).await,
                 Next::Head(head) => self.exchange(*head, started).await,
             };
-            if !is_kept {
-                self.linger().await;
-                return false;
+            match after {
+                After::Keep => {}
+                After::Close => {
+                    self.linger().await;
+                    return false;
+                }
+                After::Abort => {
+                    self.shared.lock().wire.abort();
+                    return false;
+                }
             }
         }
     }
@@ -132,9 +153,13 @@ impl<I: Io, S: Service> Connection<I, S> {
             let mut shared = self.shared.lock();
             loop {
                 let length = shared.wire.buffer.len();
+                if length == 0 {
+                    // An empty line that was skipped is not the beginning of a request.
+                    (started, examined) = (None, 0);
+                }
                 if length > 0 {
                     let first_byte = *started.get_or_insert_with(Instant::now);
-                    if self.settings.http2 && is_preface(&shared.wire.buffer) {
+                    if self.settings.http2 && self.served == 0 && is_preface(&shared.wire.buffer) {
                         if length >= PREFACE.len() {
                             return Poll::Ready(Next::Http2);
                         }
@@ -146,8 +171,6 @@ impl<I: Io, S: Service> Connection<I, S> {
                         }
                     }
                     self.deadline.set(first_byte + limits.header_timeout);
-                } else if self.settings.drain.is_closing() {
-                    return Poll::Ready(Next::Closed);
                 } else {
                     shared.wire.release();
                     let patience = if self.served == 0 { limits.header_timeout } else { limits.keep_alive };
@@ -166,6 +189,9 @@ impl<I: Io, S: Service> Connection<I, S> {
                 }
             }
             let is_begun = !shared.wire.buffer.is_empty();
+            if !is_begun && self.settings.drain.is_closing() {
+                return Poll::Ready(Next::Closed);
+            }
             self.deadline
                 .poll(cx)
                 .map(|()| if is_begun { Next::Refused(Refusal::RequestTimeout) } else { Next::Closed })
@@ -180,13 +206,14 @@ impl<I: Io, S: Service> Connection<I, S> {
     }
 
     /// Answers what never became a request; the connection closes behind it.
-    async fn refuse(&mut self, refusal: Refusal, started: Instant) -> bool {
+    async fn refuse(&mut self, refusal: Refusal, started: Instant) -> After {
+        self.shared.lock().begin(Framing::None, false);
         let answer = self.settings.service.refuse(refusal, self.context(started, false));
         self.respond(answer, &Method::GET, Version::HTTP_11, true).await
     }
 
-    /// Serves one request. Returns true when the connection can be used again.
-    async fn exchange(&mut self, mut head: RequestHead, started: Instant) -> bool {
+    /// Serves one request.
+    async fn exchange(&mut self, mut head: RequestHead, started: Instant) -> After {
         self.served += 1;
         for _ in 0..head.underscores {
             self.settings.service.underscore_dropped();
@@ -205,7 +232,7 @@ impl<I: Io, S: Service> Connection<I, S> {
         let answer = match self.call(request, self.context(started, version == Version::HTTP_11)).await {
             Called::Answer(answer) => answer,
             Called::Panicked => self.settings.service.refuse(Refusal::Internal, self.context(started, false)),
-            Called::ClientGone => return false,
+            Called::ClientGone => return After::Close,
         };
         if let Some(slot) = answer.response.extensions().get::<TunnelSlot>().cloned() {
             return self.tunnel(answer, &slot).await;
@@ -235,6 +262,8 @@ impl<I: Io, S: Service> Connection<I, S> {
     async fn call(&self, request: Request<Body>, context: Context) -> Called<S::Done> {
         let mut call = pin!(self.settings.service.call(request, context));
         poll_fn(|cx| {
+            // The body says anew in each turn whether it watches the socket.
+            self.shared.lock().is_reading = false;
             match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
                 Ok(Poll::Ready(answer)) => return Poll::Ready(Called::Answer(answer)),
                 Err(_) => return Poll::Ready(Called::Panicked),
@@ -245,20 +274,31 @@ impl<I: Io, S: Service> Connection<I, S> {
         .await
     }
 
-    /// Sends an answer. Returns true when the connection can be used again.
+    /// Sends an answer.
     async fn respond(
         &mut self,
         answer: Answer<S::Done>,
         method: &Method,
         version: Version,
         wants_close: bool,
-    ) -> bool {
-        let close =
-            wants_close || self.settings.drain.is_draining() || !self.shared.lock().can_be_kept(DRAIN_BYTES);
-        let (parts, body) = answer.response.into_parts();
+    ) -> After {
+        let says_close =
+            answer.response.headers().get(header::CONNECTION).is_some_and(|value| value == "close");
+        self.deadline.clear();
+        let close = wants_close
+            || says_close
+            || self.settings.drain.is_draining()
+            || !self.shared.lock().can_be_kept(DRAIN_BYTES);
+        // Behind a final head nothing asks for the body any more.
+        self.shared.lock().expects_continue = false;
+        let Answer { response, encoded, mut done } = answer;
+        let (parts, body) = response.into_parts();
         let mut sender = Sender::new(body, method, parts.status, version);
-        sender.queue_head(&mut self.shared.lock(), &parts, close);
+        let head = Head { parts: &parts, encoded: encoded.as_ref(), close };
+        sender.queue_head(&mut self.shared.lock(), &head, &mut done);
+        drop((parts, encoded));
         let end = poll_fn(|cx| {
+            self.shared.lock().is_reading = false;
             let polled = sender.poll(&self.shared, &mut self.deadline, cx);
             if polled.is_pending() && self.shared.lock().poll_gone(cx, READ_AHEAD).is_ready() {
                 return Poll::Ready(End::Client);
@@ -271,12 +311,11 @@ impl<I: Io, S: Service> Connection<I, S> {
         let bytes = sender.sent();
         // The body goes first: it may hold the upstream's connection or the rest of this client's body.
         drop(sender);
-        answer.done.sent(crate::net::Sent { bytes, received, end });
+        done.sent(Sent { bytes, received, end });
         if end != End::Complete {
-            // Dropped without a last chunk, so that nobody takes a cut answer for a whole one.
-            return false;
+            return After::Abort;
         }
-        !close && self.read_away().await
+        if !close && self.read_away().await { After::Keep } else { After::Close }
     }
 
     /// Reads what is left of a small request body, so that its bytes are never taken for the next request.
@@ -298,17 +337,19 @@ impl<I: Io, S: Service> Connection<I, S> {
     }
 
     /// Passes bytes both ways behind a 101.
-    async fn tunnel(&mut self, answer: Answer<S::Done>, slot: &TunnelSlot) -> bool {
-        let Some(tunnel) = slot.take() else { return false };
+    async fn tunnel(&mut self, answer: Answer<S::Done>, slot: &TunnelSlot) -> After {
+        let Some(tunnel) = slot.take() else { return After::Close };
         let limits = Arc::clone(&self.settings.limits);
-        let (parts, _) = answer.response.into_parts();
+        let Answer { response, mut done, .. } = answer;
+        let (parts, _) = response.into_parts();
         let mut sender = Sender::new(Body::Empty, &Method::GET, parts.status, Version::HTTP_11);
-        sender.queue_head(&mut self.shared.lock(), &parts, false);
+        let head = Head { parts: &parts, encoded: None, close: false };
+        sender.queue_head(&mut self.shared.lock(), &head, &mut done);
         let mut relay = Relay::new(tunnel, &limits);
         let sent = poll_fn(|cx| relay.poll(&mut self.shared.lock().wire, &limits, cx)).await;
         drop(relay);
-        answer.done.sent(sent);
-        false
+        done.sent(sent);
+        After::Close
     }
 
     /// Closes our direction and reads for a moment: a close with unread bytes would be a reset, and a reset can destroy

@@ -1,17 +1,10 @@
 //! Heads on their way out: written anew from parsed parts, never relayed.
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
 
 use super::framing::Framing;
-
-/// A typical head fits in this many octets, so that it is written without growing the buffer.
-const HEAD: usize = 768;
-
-/// Fields that only this module writes: they describe one connection, not the message.
-fn is_ours(name: &HeaderName) -> bool {
-    *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING || *name == header::CONNECTION
-}
+use crate::net::encoded::{Encoded, Lines as _, is_of_connection};
 
 /// What stands in an answer's head beside its own fields.
 #[derive(Clone, Copy, Debug)]
@@ -26,21 +19,32 @@ pub struct ResponseLine {
     pub close: bool,
 }
 
-/// Writes the head of an answer.
-pub fn response_head(out: &mut BytesMut, line: ResponseLine, headers: &HeaderMap) {
-    out.reserve(HEAD);
+/// Writes the status line and the answer's own fields.
+pub fn response_fields(
+    out: &mut BytesMut,
+    line: ResponseLine,
+    headers: &HeaderMap,
+    encoded: Option<&Encoded>,
+) {
     status_line(out, line.status);
-    let mut has_date = false;
+    let mut has_date = encoded.is_some_and(Encoded::has_date);
+    if let Some(encoded) = encoded {
+        out.extend_from_slice(encoded.as_bytes());
+    }
     for (name, value) in headers {
-        if is_ours(name) && !(line.keeps_length && *name == header::CONTENT_LENGTH) {
+        if is_of_connection(name) && !(line.keeps_length && *name == header::CONTENT_LENGTH) {
             continue;
         }
         has_date |= *name == header::DATE;
-        field(out, name.as_str(), value.as_bytes());
+        out.line(name.as_str(), value.as_bytes());
     }
     if !has_date {
-        field(out, "date", date_now().as_bytes());
+        out.line("date", date_now().as_bytes());
     }
+}
+
+/// Writes the fields of the connection and ends the head.
+pub fn response_end(out: &mut BytesMut, line: ResponseLine) {
     if line.status == StatusCode::SWITCHING_PROTOCOLS {
         out.extend_from_slice(b"connection: upgrade\r\n\r\n");
         return;
@@ -52,18 +56,15 @@ pub fn response_head(out: &mut BytesMut, line: ResponseLine, headers: &HeaderMap
     {
         framing(out, Framing::Length(0));
     }
-    if line.close {
-        out.extend_from_slice(b"connection: close\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(if line.close { &b"connection: close\r\n\r\n"[..] } else { b"\r\n" });
 }
 
 /// Writes the head of an interim answer (RFC 9110 section 15.2), which has no body.
 pub fn interim_head(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap) {
     status_line(out, status);
     for (name, value) in headers {
-        if !is_ours(name) {
-            field(out, name.as_str(), value.as_bytes());
+        if !is_of_connection(name) {
+            out.line(name.as_str(), value.as_bytes());
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -71,15 +72,14 @@ pub fn interim_head(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap)
 
 /// Writes the head of a request to an upstream. The target is the URI's path and query, byte for byte.
 pub fn request_head(out: &mut BytesMut, method: &Method, uri: &Uri, headers: &HeaderMap, body: Framing) {
-    out.reserve(HEAD);
     out.extend_from_slice(method.as_str().as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let upgrades = headers.contains_key(header::UPGRADE);
     for (name, value) in headers {
-        if !is_ours(name) {
-            field(out, name.as_str(), value.as_bytes());
+        if !is_of_connection(name) {
+            out.line(name.as_str(), value.as_bytes());
         }
     }
     match body {
@@ -100,15 +100,6 @@ fn status_line(out: &mut BytesMut, status: StatusCode) {
     out.extend_from_slice(status.as_str().as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-fn field(out: &mut BytesMut, name: &str, value: &[u8]) {
-    // One check of the capacity per field instead of four.
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -146,7 +137,7 @@ mod tests {
     use bytes::BytesMut;
     use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-    use super::{Framing, ResponseLine, response_head};
+    use super::{Framing, ResponseLine, response_end, response_fields};
 
     #[test]
     fn the_length_of_a_missing_body_is_kept_only_where_it_describes_one() {
@@ -157,12 +148,11 @@ mod tests {
             ResponseLine { status: StatusCode::OK, framing: Framing::None, keeps_length: true, close: false };
         let (mut head, mut get) = (BytesMut::new(), BytesMut::new());
 
-        response_head(&mut head, line, &headers);
-        response_head(
-            &mut get,
-            ResponseLine { framing: Framing::Length(3), keeps_length: false, ..line },
-            &headers,
-        );
+        response_fields(&mut head, line, &headers, None);
+        response_end(&mut head, line);
+        let line = ResponseLine { framing: Framing::Length(3), keeps_length: false, ..line };
+        response_fields(&mut get, line, &headers, None);
+        response_end(&mut get, line);
 
         assert!(head.ends_with(b"content-length: 7\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n"));
         assert!(get.ends_with(b"content-length: 3\r\n\r\n"));
