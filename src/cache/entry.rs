@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -80,6 +80,8 @@ pub struct Entry {
     size: usize,
     /// What `Marks` last found out about this entry.
     checked: AtomicU64,
+    /// The head as it is sent.
+    sendable: OnceLock<Bytes>,
 }
 
 impl Entry {
@@ -93,8 +95,9 @@ impl Entry {
         }
         let headers = compact(&headers);
         let tag_bytes: usize = new.tags.iter().map(|tag| size_of::<Tag>() + tag.as_str().len()).sum();
-        let size =
-            size_of::<Self>() + OVERHEAD + new.key.size() + head_bytes(&headers) + new.body.len() + tag_bytes;
+        // Twice the text of the head: once as fields, once as it is sent.
+        let head = head_bytes(&headers) + text_bytes(&headers);
+        let size = size_of::<Self>() + OVERHEAD + new.key.size() + head + new.body.len() + tag_bytes;
         Self {
             key: new.key,
             route: new.route,
@@ -109,6 +112,7 @@ impl Entry {
             useless_after_ms: meta.useless_after_ms(VALIDATE),
             size,
             checked: AtomicU64::new(new.generation.checked(false)),
+            sendable: OnceLock::new(),
         }
     }
 
@@ -134,6 +138,11 @@ impl Entry {
     #[must_use]
     pub const fn headers(&self) -> &HeaderMap {
         &self.headers
+    }
+
+    /// The head in the form in which it is sent. Made once, by the first caller.
+    pub fn sendable(&self, make: impl FnOnce(&HeaderMap) -> Bytes) -> Bytes {
+        self.sendable.get_or_init(|| make(&self.headers)).clone()
     }
 
     /// The body.
@@ -190,6 +199,13 @@ impl Entry {
         self.selection.matches(request)
     }
 
+    /// Whether it may answer requests that it was not fetched for, without asking anybody: it is fresh, and needs no
+    /// validation for each use.
+    #[must_use]
+    pub fn may_be_shared(&self, now_ms: u64) -> bool {
+        !self.meta.no_cache && self.meta.is_fresh(now_ms)
+    }
+
     /// The moment after which it is good for nothing.
     #[must_use]
     pub const fn useless_after_ms(&self) -> u64 {
@@ -203,6 +219,11 @@ impl Entry {
     pub(super) fn set_checked(&self, checked: u64) {
         self.checked.store(checked, Ordering::Relaxed);
     }
+}
+
+/// Bytes of a head in wire form.
+fn text_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
 /// A strong entity tag (RFC 9110, 8.8.3) from the bytes of a body: equal bytes keep their tag over refetches, so that

@@ -266,6 +266,12 @@ pub(super) fn without_default_port(scheme: Scheme, authority: &[u8]) -> &[u8] {
     bare.strip_suffix(b":").unwrap_or(bare)
 }
 
+/// The authority as it stands in keys: lower case, without the default port.
+#[must_use]
+pub fn canonical_authority(scheme: Scheme, authority: &[u8]) -> Vec<u8> {
+    without_default_port(scheme, authority).to_ascii_lowercase()
+}
+
 /// The values of a cookie over all `Cookie` lines, spaces around them off. All of them are keyed: which of two the
 /// backend would believe is not ours to guess.
 pub fn cookie_values<'a>(request: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {

@@ -12,6 +12,7 @@
 
 mod clock;
 mod entry;
+mod error;
 mod fill;
 mod flight;
 mod hit_for_miss;
@@ -31,13 +32,14 @@ mod variants;
 
 pub use clock::Clock;
 pub use entry::{Entry, NewEntry, strong_etag};
+pub use error::TagError;
 pub use fill::Fill;
 pub use flight::{Landed, Lead, Waiter};
-pub use key::{Key, KeyRule, Scheme, Target, cookie_values};
+pub use key::{Key, KeyRule, Scheme, Target, canonical_authority, cookie_values};
 pub use memory::Retired;
 pub use purge::Generation;
 pub use query::{QueryRule, parameter};
 pub use scope::Scope;
 pub use stats::CacheStats;
 pub use store::{Cache, Lookup, PurgeOutcome, Settings, Turn};
-pub use tags::{MAX_TAG_BYTES, MAX_TAGS, Tag, TagValues};
+pub use tags::{MAX_TAG_BYTES, MAX_TAGS, Tag, TagTemplate, TagValues};

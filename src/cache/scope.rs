@@ -1,7 +1,7 @@
 //! What a purge is about, and how it is read from text.
 
 use super::{
-    key::{Scheme, without_default_port},
+    key::{Scheme, Target, without_default_port},
     tags::cut,
 };
 
@@ -72,6 +72,16 @@ impl Scope {
         Self::Url { authority, path: path.into(), query: query.map(Into::into) }
     }
 
+    /// What a request is aimed at, with the host as the keys have it.
+    #[must_use]
+    pub fn of_request(target: &Target<'_>) -> Self {
+        Self::Url {
+            authority: Some(without_default_port(target.scheme, target.authority).to_ascii_lowercase()),
+            path: target.path.into(),
+            query: target.query.map(Into::into),
+        }
+    }
+
     /// The beginning of a path, with or without scheme and host. None: it is neither.
     #[must_use]
     pub fn prefix(text: &str) -> Option<Self> {
@@ -103,6 +113,7 @@ fn split(text: &str) -> Option<(Option<Vec<u8>>, &str)> {
 #[cfg(test)]
 mod tests {
     use super::Scope;
+    use crate::cache::key::{Scheme, Target};
 
     fn url(authority: Option<&str>, path: &str, query: Option<&str>) -> Scope {
         Scope::Url { authority: authority.map(Into::into), path: path.into(), query: query.map(Into::into) }
@@ -127,6 +138,14 @@ mod tests {
         for (text, scope) in table {
             assert_eq!(Scope::url(text), scope, "{text}");
         }
+    }
+
+    #[test]
+    fn the_target_of_a_request_has_the_host_of_its_key() {
+        let target =
+            Target { scheme: Scheme::Https, authority: b"Ex.Org:443", path: b"/a", query: Some(b"b") };
+
+        assert_eq!(Scope::of_request(&target), url(Some("ex.org"), "/a", Some("b")));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub struct Cache {
 }
 
 /// What a lookup found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Lookup {
     /// The entry that fits key and selecting fields, if there is one that may be used in any way.
     pub entry: Option<Arc<Entry>>,

@@ -7,8 +7,8 @@
 
 use std::borrow::Cow;
 
-use super::{query::parameter, scope::Scope};
-use crate::config::{TagPart, TagTemplate};
+use super::{error::TagError, query::parameter, scope::Scope};
+use crate::config::{self, TagPart};
 
 /// Tags that one entry may carry.
 pub const MAX_TAGS: usize = 64;
@@ -21,6 +21,10 @@ pub const MAX_TAG_BYTES: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(Box<str>);
 
+/// A tag, or a URL to purge, with places for values of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagTemplate(config::TagTemplate);
+
 /// The values of a request for the places of templates.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TagValues<'a> {
@@ -28,6 +32,8 @@ pub struct TagValues<'a> {
     pub path: &'a [(&'a str, &'a str)],
     /// The query, as it stands in the request.
     pub query: Option<&'a [u8]>,
+    /// The members of the request's body. No template of the configuration asks for one yet.
+    pub body: &'a [(&'a str, &'a str)],
 }
 
 impl Tag {
@@ -37,16 +43,6 @@ impl Tag {
         Self(cut(text).into())
     }
 
-    /// The tag to store with an entry; absent values leave their place empty.
-    #[must_use]
-    pub fn of(template: &TagTemplate, values: &TagValues<'_>) -> Self {
-        let mut text = String::new();
-        for part in &template.parts {
-            text.push_str(&values.get(part, Form::Decoded).unwrap_or_default());
-        }
-        Self::new(&text)
-    }
-
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -54,16 +50,42 @@ impl Tag {
     }
 }
 
-impl Scope {
-    /// What a template of `invalidates` purges: a tag, a URL on any host, or all that begins as the text does up to the
-    /// first absent value.
+impl TagTemplate {
+    /// Compiles a template. `parameters` are the names in the path of the route.
+    pub fn compile(text: &str, parameters: &[&str]) -> Result<Self, TagError> {
+        let template = config::TagTemplate::parse(text)?;
+        if let Some(name) = template.parameters().find(|name| !parameters.contains(name)) {
+            return Err(TagError::Unknown { text: text.to_owned(), name: name.to_owned() });
+        }
+        Ok(Self(template))
+    }
+
+    /// Compiles the tags of a route.
+    pub fn compile_all(texts: &[String], parameters: &[&str]) -> Result<Vec<Self>, TagError> {
+        if texts.len() > MAX_TAGS {
+            return Err(TagError::TooMany { count: texts.len(), most: MAX_TAGS });
+        }
+        texts.iter().map(|text| Self::compile(text, parameters)).collect()
+    }
+
+    /// The tag to store with an entry; absent values leave their place empty.
     #[must_use]
-    pub fn of(template: &TagTemplate, values: &TagValues<'_>) -> Self {
-        let is_url = matches!(template.parts.first(), Some(TagPart::Literal(text)) if text.starts_with('/'));
+    pub fn tag(&self, values: &TagValues<'_>) -> Tag {
+        let mut text = String::new();
+        for part in &self.0.parts {
+            text.push_str(&values.get(part, Form::Decoded).unwrap_or_default());
+        }
+        Tag::new(&text)
+    }
+
+    /// What it purges: a tag, a URL on any host, or all that begins as the text does up to the first absent value.
+    #[must_use]
+    pub fn scope(&self, values: &TagValues<'_>) -> Scope {
+        let is_url = matches!(self.0.parts.first(), Some(TagPart::Literal(text)) if text.starts_with('/'));
         let form = if is_url { Form::AsWritten } else { Form::Decoded };
         let mut text = String::new();
-        let mut is_beginning = template.is_prefix;
-        for part in &template.parts {
+        let mut is_beginning = self.0.is_prefix;
+        for part in &self.0.parts {
             let Some(value) = values.get(part, form) else {
                 is_beginning = true;
                 break;
@@ -71,12 +93,12 @@ impl Scope {
             text.push_str(&value);
         }
         match (is_url, is_beginning) {
-            (false, false) => Self::Tag(cut(&text).to_owned()),
-            (false, true) => Self::TagPrefix(cut(&text).to_owned()),
-            (true, false) => Self::of_target(None, &text),
+            (false, false) => Scope::Tag(cut(&text).to_owned()),
+            (false, true) => Scope::TagPrefix(cut(&text).to_owned()),
+            (true, false) => Scope::of_target(None, &text),
             (true, true) => {
                 let path = text.split(['?', '#']).next().unwrap_or_default();
-                Self::Prefix { authority: None, path: path.into() }
+                Scope::Prefix { authority: None, path: path.into() }
             }
         }
     }
@@ -133,16 +155,17 @@ fn octet([high, low]: [u8; 2]) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_TAG_BYTES, Tag, TagValues};
-    use crate::{cache::scope::Scope, config::TagTemplate};
+    use super::{MAX_TAG_BYTES, TagError, TagTemplate, TagValues};
+    use crate::cache::scope::Scope;
 
     const VALUES: TagValues<'_> = TagValues {
         path: &[("user_id", "u%2F7"), ("bad", "%zz%e2")],
         query: Some(b"user_id=9&empty=&user_id=10&star=*"),
+        body: &[],
     };
 
     fn template(text: &str) -> TagTemplate {
-        TagTemplate::parse(text).unwrap()
+        TagTemplate::compile(text, &["user_id", "bad", "gone"]).unwrap()
     }
 
     #[test]
@@ -157,7 +180,7 @@ mod tests {
         ];
 
         for (text, tag) in table {
-            assert_eq!(Tag::of(&template(text), &VALUES).as_str(), tag, "{text}");
+            assert_eq!(template(text).tag(&VALUES).as_str(), tag, "{text}");
         }
     }
 
@@ -175,7 +198,7 @@ mod tests {
         ];
 
         for (text, scope) in table {
-            assert_eq!(Scope::of(&template(text), &VALUES), scope, "{text}");
+            assert_eq!(template(text).scope(&VALUES), scope, "{text}");
         }
     }
 
@@ -196,8 +219,18 @@ mod tests {
         ];
 
         for (text, scope) in table {
-            assert_eq!(Scope::of(&template(text), &VALUES), scope, "{text}");
+            assert_eq!(template(text).scope(&VALUES), scope, "{text}");
         }
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_tags() {
+        let unknown = TagError::Unknown { text: "a:{other}".into(), name: "other".into() };
+        let many = vec![String::from("a"); 65];
+
+        assert_eq!(TagTemplate::compile("a:{other}", &["user_id"]), Err(unknown));
+        assert!(matches!(TagTemplate::compile("a:{user_id", &["user_id"]), Err(TagError::Template(_))));
+        assert_eq!(TagTemplate::compile_all(&many, &[]), Err(TagError::TooMany { count: 65, most: 64 }));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Path templates (`/a/{id}`) and tag templates (`user:{id}`): their grammar, for checks here and compilers elsewhere.
 
+use std::fmt;
+
 use super::error::ValueError;
 
 /// A parsed path template in the style of FastAPI.
@@ -7,6 +9,19 @@ use super::error::ValueError;
 pub struct PathTemplate {
     /// Its segments, each without its leading slash.
     pub segments: Vec<PathSegment>,
+}
+
+impl fmt::Display for PathTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for segment in &self.segments {
+            match segment {
+                PathSegment::Literal(text) => write!(f, "/{text}")?,
+                PathSegment::Parameter(name) => write!(f, "/{{{name}}}")?,
+                PathSegment::Rest(name) => write!(f, "/{{{name}*}}")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One segment of a path template.

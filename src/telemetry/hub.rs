@@ -126,20 +126,16 @@ impl Telemetry {
         self.access_log.apply(&config.access_log);
     }
 
-    /// The statistics of a route, for the route table to keep. The same template gives the same statistics, with
-    /// the limit of the latest call.
+    /// The statistics of a route, for the route table to keep. The same template gives the same statistics; only new
+    /// ones take the limit, as other routes with the template may have limits for their methods.
     pub fn route(&self, template: &str, slow_after: Duration) -> Arc<RouteStats> {
         let mut routes = self.routes.write();
-        let route = match routes.get(template) {
-            Some(route) => Arc::clone(route),
-            None => {
-                let route = Arc::new(RouteStats::new(template, slow_after));
-                routes.insert(template.into(), Arc::clone(&route));
-                route
-            }
-        };
-        route.set_slow_after(slow_after);
-        route
+        let known = routes.get(template).map(Arc::clone);
+        known.unwrap_or_else(|| {
+            let route = Arc::new(RouteStats::new(template, slow_after));
+            routes.insert(template.into(), Arc::clone(&route));
+            route
+        })
     }
 
     /// The statistics of requests that match no route.

@@ -83,6 +83,13 @@ impl<'a> RequestHead<'a> {
         self
     }
 
+    /// Says that another protocol is asked for, where the fields that say so are off already.
+    #[must_use]
+    pub const fn with_upgrade(mut self) -> Self {
+        self.asks |= ask::UPGRADE;
+        self
+    }
+
     /// The same request as it goes upstream after [`super::make_conditional`] or
     /// [`super::make_unconditional`]: a whole answer is asked for, and the conditions are ours.
     #[must_use]
@@ -95,6 +102,12 @@ impl<'a> RequestHead<'a> {
     #[must_use]
     pub fn path(&self) -> &'a [u8] {
         self.target.split(|byte| *byte == b'?').next().unwrap_or_default()
+    }
+
+    /// True when the client asks under a condition or for a range, so that less than the whole answer may do.
+    #[must_use]
+    pub const fn has_condition(&self) -> bool {
+        self.asks(ask::IF_NONE_MATCH | ask::IF_MODIFIED_SINCE | ask::RANGE)
     }
 
     pub(super) const fn asks(&self, bits: u16) -> bool {

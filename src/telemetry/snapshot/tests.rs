@@ -176,6 +176,7 @@ async fn the_same_template_keeps_its_statistics_over_a_reload() {
     finish(&telemetry, record(&before, Method::Get, 200), 30);
 
     let after = telemetry.route("/a", Duration::from_millis(10));
+    after.set_slow_after(Duration::from_millis(10));
     after.set_slow_after_for(Method::Post, Duration::from_secs(8));
 
     assert!(Arc::ptr_eq(&before, &after));
