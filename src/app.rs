@@ -15,7 +15,6 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -72,7 +71,8 @@ struct Plan {
     pace: Arc<Pace>,
     telemetry: Arc<Telemetry>,
     beats: Arc<Beats>,
-    ingress: Option<Arc<Ingress>>,
+    /// The plane, and the gate that all its workers share.
+    ingress: Option<(Arc<Ingress>, Arc<Gate>)>,
     upstream: Option<Arc<Upstream>>,
     admin: Arc<Admin>,
     /// Kept alive here, as telemetry holds it weakly.
@@ -180,7 +180,9 @@ impl Plan {
                     taken,
                     drain: drain.clone(),
                 };
-                Some(Ingress::new(&config, section, parts)?)
+                let stats = telemetry.listener(Listener::Ingress);
+                let gate = Gate::new(section.limits.connections, section.limits.per_ip, stats);
+                Some((Ingress::new(&config, section, parts)?, gate))
             }
             _ => None,
         };
@@ -189,16 +191,16 @@ impl Plan {
 
     /// Runs on a worker: accepts and serves clients.
     fn serve_ingress(&self, socket: std::net::TcpListener, index: usize) -> anyhow::Result<()> {
-        let (Some(ingress), Some(section)) = (&self.ingress, &self.config.ingress) else { return Ok(()) };
+        let (Some((ingress, gate)), Some(section)) = (&self.ingress, &self.config.ingress) else {
+            return Ok(());
+        };
         self.beats.spawn(index, &self.drain);
         let serving = Serving {
             service: Arc::new(ingress::Worker::new(Arc::clone(ingress))),
-            gate: self.pace.gate(|| {
-                let stats = self.telemetry.listener(Listener::Ingress);
-                Gate::new(section.limits.connections, section.limits.per_ip, stats)
-            }),
+            gate: Arc::clone(gate),
             limits: Ingress::connection_limits(section),
             http2: section.http2.then(|| Arc::new(section.limits.http2.clone())),
+            buffers: Arc::default(),
             drain: self.drain.clone(),
         };
         serve::spawn(socket, serving).context("registering the ingress listener")
@@ -212,7 +214,14 @@ impl Plan {
         if let Some(socket) = sockets.admin {
             let service = Arc::new(AdminService::new(Arc::clone(&self.admin)));
             let (limits, drain) = (Arc::clone(&limits), self.drain.clone());
-            let serving = Serving { service, gate: gate(Listener::Admin), limits, http2: None, drain };
+            let serving = Serving {
+                service,
+                gate: gate(Listener::Admin),
+                limits,
+                http2: None,
+                buffers: Arc::default(),
+                drain,
+            };
             serve::spawn(socket, serving).context("registering the admin listener")?;
         }
         if let Some(socket) = sockets.control {
@@ -222,18 +231,19 @@ impl Plan {
                 gate: gate(Listener::Control),
                 limits,
                 http2: None,
+                buffers: Arc::default(),
                 drain: self.drain.clone(),
             };
             serve::spawn(socket, serving).context("registering the control listener")?;
         }
-        if let (Some(upstream), Some(ingress), Some(section)) =
+        if let (Some(upstream), Some((ingress, _)), Some(section)) =
             (&self.upstream, &self.ingress, &self.config.ingress)
         {
             let path = self.config.admin.on().and_then(|admin| admin.readiness.path.clone());
             health::spawn(Arc::clone(upstream), path, &self.drain);
             workers::spawn_refreshing(Arc::clone(upstream), &self.drain);
             if let Some(path) = section.openapi.clone() {
-                ingress::spawn_learning(Arc::clone(ingress), Arc::clone(&self.config), path, &self.drain);
+                ingress::spawn_learning(Arc::clone(ingress), section.slow_after, path, &self.drain);
             }
         }
         Ok(())
@@ -261,8 +271,8 @@ impl Running {
 
     /// A handle that ends the process at once: what is in flight is cut.
     pub fn hurry(&self) -> impl Fn() + Send + Sync + 'static + use<> {
-        let pace = Arc::clone(&self.pace);
-        move || pace.hurry()
+        let (pace, drain) = (Arc::clone(&self.pace), self.drain.clone());
+        move || pace.hurry(&drain)
     }
 
     /// Drains and stops: answers ask clients to leave for `drain.delay`, unless that was asked before; then accept stops
@@ -277,14 +287,12 @@ impl Running {
         self.pace.rest(delay);
         self.pace.close(Instant::now() + timeout);
         self.drain.advance(Phase::Closing);
-        for thread in self.threads {
-            thread.join().map_err(|_| anyhow!("a worker thread panicked"))?;
-        }
+        let panicked = self.threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
         if !self.telemetry.flush_access_log(Duration::from_secs(1)) {
             warn!("the access log could not be written out in time");
         }
         info!("touchline has stopped");
-        Ok(())
+        if panicked == 0 { Ok(()) } else { Err(anyhow!("{panicked} worker threads panicked")) }
     }
 
     fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
@@ -298,8 +306,7 @@ impl Running {
         for _ in 0..threads {
             let started = ready.recv().map_err(|_| anyhow!("a worker thread ended before it was ready"))?;
             if let Err(error) = started {
-                self.pace.hurry();
-                self.drain.advance(Phase::Closing);
+                self.pace.hurry(&self.drain);
                 return Err(error);
             }
         }
@@ -348,6 +355,3 @@ impl Sockets {
         })
     }
 }
-
-/// A place for the one gate that all workers of a listener share.
-type SharedGate = Mutex<Option<Arc<Gate>>>;

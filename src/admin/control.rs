@@ -80,7 +80,7 @@ impl Service for ControlService {
         let method = request.method().clone();
         let peer = context.peer.map(|peer| peer.ip());
         let reply = self.answer(request, peer).await.unwrap_or_else(|refused| refused);
-        Answer { response: reply.into_response(&method), done: () }
+        Answer::new(reply.into_response(&method), ())
     }
 
     fn refuse(&self, refusal: Refusal, _: Context) -> Answer<()> {
@@ -91,7 +91,7 @@ impl Service for ControlService {
 /// The answer to bytes that never became a request, in the error shape of these listeners.
 pub(crate) fn refused(refusal: Refusal) -> Answer<()> {
     let reply = Reply::detail(refusal.status(), refusal.detail());
-    Answer { response: reply.into_response(&Method::GET), done: () }
+    Answer::new(reply.into_response(&Method::GET), ())
 }
 
 /// Reads the body of a write.

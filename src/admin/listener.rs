@@ -91,7 +91,7 @@ impl Service for AdminService {
         let method = request.method().clone();
         let peer = context.peer.map(|peer| peer.ip());
         let reply = self.answer(request, peer).await.unwrap_or_else(|refused| refused);
-        Answer { response: reply.into_response(&method), done: () }
+        Answer::new(reply.into_response(&method), ())
     }
 
     fn refuse(&self, refusal: Refusal, _: Context) -> Answer<()> {

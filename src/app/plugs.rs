@@ -1,8 +1,8 @@
 //! The small traits of the admin and ingress planes and of telemetry, implemented over the parts that those may not import.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Request, Response, header};
+use http::{Request, Response, header};
 use tokio::time::Instant;
 
 use super::workers::{Beats, Pace};
@@ -13,9 +13,9 @@ use crate::{
     cache::{Cache, Clock, Scope},
     config::Readiness,
     ingress::{BoxedAnswer, Taken},
-    net::{Body, Context, drain::Drain},
+    net::{Body, drain::Drain},
     telemetry::{CacheSizes, CacheSource, Operation, Telemetry, Tier},
-    upstream::{Call, Client, Timing, Upstream},
+    upstream::{Call, Client, Head, Timing, Upstream},
 };
 
 /// The path and the bounds of the question for the backend's own health.
@@ -86,8 +86,8 @@ impl Health for Probes {
             return Err("draining".into());
         }
         let Some(upstream) = self.upstream.as_ref().filter(|_| self.readiness.backend) else { return Ok(()) };
-        if !upstream.health.is_known() {
-            return Err("the backend has not been asked yet".into());
+        if !upstream.health.has_answered() {
+            return Err("the backend has not answered yet".into());
         }
         let is_down = upstream.health.failures() >= self.readiness.failures.max(1);
         if is_down { Err("the backend does not answer".into()) } else { Ok(()) }
@@ -108,12 +108,12 @@ impl Backend {
         let start = Instant::now();
         let mut request = Request::new(());
         *request.uri_mut() = http::Uri::from_static(HEALTH_PATH);
-        request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
+        request.headers_mut().insert(header::HOST, self.client.upstream().authority().clone());
         let (parts, ()) = request.into_parts();
         let call =
             Call { body: Body::Empty, interim: None, first_byte: Some(HEALTH_PATIENCE), bulkhead: None };
         let down = |why: &'static str| BackendDown(why.into());
-        let reply = self.client.call(&parts, call, &mut Timing::default()).await;
+        let reply = self.client.call(Head::of(&parts), call, &mut Timing::default()).await;
         let reply = reply.map_err(|error| down(error.refusal().as_str()))?;
         let (head, body) = reply.response.into_parts();
         let body = tokio::time::timeout(HEALTH_PATIENCE, body.collect(HEALTH_BYTES)).await;
@@ -149,8 +149,7 @@ impl Taken for IngressPaths {
         self.0.takes(path)
     }
 
-    fn answer(&self, request: Request<Body>, context: Context) -> BoxedAnswer<'_> {
-        let client = context.peer.map(|peer| peer.ip());
+    fn answer(&self, request: Request<Body>, client: Option<IpAddr>) -> BoxedAnswer<'_> {
         Box::pin(async move {
             let response: Response<Body> = self.0.answer(request, client).await;
             response

@@ -18,13 +18,9 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::SharedGate;
 use crate::{
     config::{self, RuntimeMode},
-    net::{
-        drain::{Drain, Phase},
-        listener::Gate,
-    },
+    net::drain::{Drain, Phase},
     upstream::Upstream,
 };
 
@@ -85,8 +81,12 @@ pub(super) fn run(
             return;
         }
         drain.reached(Phase::Closing).await;
-        if tokio::time::timeout_at(pace.deadline(), drain.finished()).await.is_err() {
-            warn!(left = drain.tasks(), "drain.timeout is over; cutting what is still in flight");
+        tokio::select! {
+            () = drain.finished() => {}
+            () = drain.reached(Phase::Cutting) => {}
+            () = tokio::time::sleep_until(pace.deadline()) => {
+                warn!(left = drain.tasks(), "drain.timeout is over; cutting what is still in flight");
+            }
         }
     });
     runtime.shutdown_background();
@@ -96,7 +96,6 @@ pub(super) fn run(
 pub(super) struct Pace {
     state: Mutex<State>,
     changed: Condvar,
-    gate: SharedGate,
 }
 
 struct State {
@@ -108,7 +107,7 @@ struct State {
 impl Default for Pace {
     fn default() -> Self {
         let state = State { begun: None, deadline: Instant::now(), is_hurried: false };
-        Self { state: Mutex::new(state), changed: Condvar::new(), gate: SharedGate::default() }
+        Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 }
 
@@ -129,28 +128,19 @@ impl Pace {
     }
 
     /// Ends all waiting.
-    pub(super) fn hurry(&self) {
-        let mut state = self.state.lock();
-        state.is_hurried = true;
-        state.deadline = Instant::now();
+    pub(super) fn hurry(&self, drain: &Drain) {
+        drain.advance(Phase::Cutting);
+        self.state.lock().is_hurried = true;
         self.changed.notify_all();
     }
 
     /// Sets the time at which what is in flight is cut.
     pub(super) fn close(&self, deadline: Instant) {
-        let mut state = self.state.lock();
-        if !state.is_hurried {
-            state.deadline = deadline;
-        }
+        self.state.lock().deadline = deadline;
     }
 
     fn deadline(&self) -> Instant {
         self.state.lock().deadline
-    }
-
-    /// The gate that all workers share; the first one makes it.
-    pub(super) fn gate(&self, make: impl FnOnce() -> Arc<Gate>) -> Arc<Gate> {
-        Arc::clone(self.gate.lock().get_or_insert_with(make))
     }
 }
 

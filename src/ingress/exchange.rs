@@ -1,15 +1,22 @@
 //! One request on its way through the stages: what was received, which route it took, and its record.
+//!
+//! What speaks of one connection, and what only a trusted proxy may say, is settled here once. After that every stage,
+//! the cache key and the backend see the same request.
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderValue, Method, header, request};
+use http::{HeaderName, HeaderValue, Method, Version, header, request};
 
 use super::{Core, Ingress, journal::Journal, respond::Told, routes::Route};
 use crate::{
-    cache::rfc9111::RequestHead,
+    cache::{Key, Scheme, Target, rfc9111::RequestHead},
     net::{Body, Context, InterimSink, headers},
-    telemetry::{self, CacheStatus, Fwd, Reason, Trace},
+    telemetry::{self, Trace},
 };
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The longest `X-Request-Id` of a client that is kept.
 const MAX_REQUEST_ID: usize = 128;
@@ -19,53 +26,96 @@ pub(super) struct Exchange {
     pub(super) core: Arc<Core>,
     pub(super) journal: Journal,
     pub(super) route: Arc<Route>,
-    /// The request's head as received, target in origin-form.
+    /// The request's head, target in origin-form, without fields of the connection or untrusted claims.
     pub(super) parts: request::Parts,
     pub(super) body: Body,
+    /// The host that was asked for.
+    pub(super) host: HeaderValue,
+    /// The scheme that the client used, as far as a trusted proxy told.
+    pub(super) scheme: Scheme,
     /// Whose request it is, behind trusted proxies.
     pub(super) client: Option<IpAddr>,
-    pub(super) is_trusted_peer: bool,
+    /// True when the client asked for a WebSocket.
+    pub(super) is_upgrade: bool,
     pub(super) interim: Option<Arc<dyn InterimSink>>,
     pub(super) trace: Trace,
-    pub(super) request_id: HeaderValue,
+    /// The client's own id for its request.
+    pub(super) request_id: Option<HeaderValue>,
     /// What is told if nothing better comes of it.
     pub(super) told: Told,
 }
 
 impl Exchange {
     pub(super) fn begin(core: &Arc<Core>, request: http::Request<Body>, context: Context) -> Self {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let ingress = &core.ingress;
-        let route = find_route(ingress, &parts);
-        let stats = match ingress.learned.load().as_ref() {
-            Some(learned) if Arc::ptr_eq(&route.stats, &ingress.telemetry.unmatched()) => {
-                Arc::clone(learned.stats(&parts.method, parts.uri.path()).unwrap_or(&route.stats))
-            }
-            _ => Arc::clone(&route.stats),
-        };
-        let method = telemetry::Method::from_name(parts.method.as_str());
-        let mut journal = Journal::begin(core, &context, method, stats);
-        let trace = parts.headers.get("traceparent").and_then(|value| Trace::parse(value.as_bytes()));
+        let trusted = &ingress.settings().trusted;
+        let is_trusted = !trusted.is_empty() && headers::is_trusted(context.peer, trusted);
+        let client = headers::client_address(&parts.headers, context.peer, trusted);
+        let scheme = if is_trusted { told_scheme(&parts) } else { Scheme::Http };
+        let is_upgrade = parts.method == Method::GET
+            && parts.version == Version::HTTP_11
+            && body.is_empty()
+            && headers::is_websocket_upgrade(&parts.headers);
+        if is_trusted {
+            headers::strip_hop_by_hop(&mut parts.headers);
+        } else {
+            headers::strip_untrusted(&mut parts.headers);
+        }
+        // HTTP/1.0 may leave the host out; the key and the backend may not.
+        let host = parts
+            .headers
+            .entry(header::HOST)
+            .or_insert_with(|| core.client.upstream().authority().clone())
+            .clone();
+        let route = Arc::clone(ingress.table.load().find(&parts.method, host.as_bytes(), parts.uri.path()));
+        let trace = parts.headers.get(TRACEPARENT).and_then(|value| Trace::parse(value.as_bytes()));
         let trace = trace.unwrap_or_else(Trace::fresh);
-        journal.note(|record| record.trace = trace.id);
-        let request_id = request_id(&parts, &trace);
-        let trusted = &ingress.settings.trusted;
+        let stats = ingress.stats_of(&route, &parts.method, parts.uri.path());
+        let mut journal =
+            Journal::begin(core, &context, telemetry::Method::from_name(parts.method.as_str()), stats);
+        let full_paths = ingress.settings().full_paths;
+        journal.note(|record| {
+            record.trace = trace.id;
+            if full_paths {
+                record.path = parts.uri.path_and_query().map(|target| target.as_str().to_owned().into());
+            }
+        });
+        let request_id = request_id(&parts);
+        journal.inner().request_id.clone_from(&request_id);
         Self {
-            client: headers::client_address(&parts.headers, context.peer, trusted),
-            is_trusted_peer: !trusted.is_empty() && headers::is_trusted(context.peer, trusted),
             core: Arc::clone(core),
-            interim: context.interim,
             journal,
             route,
-            parts,
             body,
+            host,
+            scheme,
+            client,
+            is_upgrade,
+            interim: context.interim,
             trace,
             request_id,
-            told: Told {
-                fwd: Some(Fwd::Bypass),
-                reason: Some(Reason::Refused),
-                ..Told::new(CacheStatus::Bypass)
-            },
+            told: Told::refused(),
+            parts,
+        }
+    }
+
+    /// The same request again, for a fetch that no client waits for.
+    pub(super) fn background(&self) -> Self {
+        Self {
+            core: Arc::clone(&self.core),
+            journal: Journal::silent(&self.core),
+            route: Arc::clone(&self.route),
+            parts: self.parts.clone(),
+            body: Body::Empty,
+            host: self.host.clone(),
+            scheme: self.scheme,
+            client: self.client,
+            is_upgrade: false,
+            interim: None,
+            trace: self.trace,
+            request_id: self.request_id.clone(),
+            told: self.told,
         }
     }
 
@@ -73,38 +123,60 @@ impl Exchange {
         &self.core.ingress
     }
 
-    pub(super) fn host(&self) -> &[u8] {
-        host_of(&self.parts)
+    pub(super) fn target(&self) -> &str {
+        self.parts.uri.path_and_query().map_or("/", |target| target.as_str())
     }
 
     /// The request as cache decisions see it.
     pub(super) fn head(&self) -> RequestHead<'_> {
-        let target = self.parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        let head = RequestHead::new(&self.parts.method, self.host(), target.as_bytes(), &self.parts.headers);
+        let target = self.target().as_bytes();
+        let head = RequestHead::new(&self.parts.method, self.host.as_bytes(), target, &self.parts.headers);
+        let head = if self.is_upgrade { head.with_upgrade() } else { head };
         if self.body.is_empty() { head } else { head.with_body() }
     }
 
-    /// True for methods that are answered from the cache.
-    pub(super) fn is_read(&self) -> bool {
-        matches!(self.parts.method, Method::GET | Method::HEAD)
+    /// The key of the request.
+    pub(super) fn key(&self) -> Key {
+        let uri = &self.parts.uri;
+        let target = Target {
+            scheme: self.scheme,
+            authority: self.host.as_bytes(),
+            path: uri.path().as_bytes(),
+            query: uri.query().map(str::as_bytes),
+        };
+        self.ingress().cache.key(&self.route.key, &target, &self.parts.headers)
+    }
+
+    /// Adds what the backend is told about the client and the trace.
+    pub(super) fn introduce(&self, map: &mut http::HeaderMap) {
+        headers::set_forwarding(map, self.client, self.scheme.as_str(), &self.host);
+        if let Ok(trace) = HeaderValue::from_bytes(self.trace.next_hop().header().as_bytes()) {
+            map.insert(TRACEPARENT, trace);
+        }
+        let id = self
+            .request_id
+            .clone()
+            .map_or_else(|| HeaderValue::from_bytes(self.trace.id.digits().as_bytes()), Ok);
+        if let Ok(id) = id {
+            map.insert(X_REQUEST_ID, id);
+        }
     }
 }
 
-fn find_route(ingress: &Ingress, parts: &request::Parts) -> Arc<Route> {
-    Arc::clone(ingress.table.load().find(&parts.method, host_of(parts), parts.uri.path()))
+/// The scheme that a trusted proxy says the client used.
+fn told_scheme(parts: &request::Parts) -> Scheme {
+    let mut lines = parts.headers.get_all(X_FORWARDED_PROTO).iter();
+    match (lines.next(), lines.next()) {
+        (Some(line), None) if line.as_bytes().eq_ignore_ascii_case(b"https") => Scheme::Https,
+        _ => Scheme::Http,
+    }
 }
 
-pub(super) fn host_of(parts: &request::Parts) -> &[u8] {
-    parts.headers.get(header::HOST).map_or(b"", HeaderValue::as_bytes)
-}
-
-/// The client's own id, if it is one line of plain characters, else the digits of the trace.
-fn request_id(parts: &request::Parts, trace: &Trace) -> HeaderValue {
-    let own = parts.headers.get("x-request-id").filter(|value| {
+/// The client's own id, if it is one line of plain characters.
+fn request_id(parts: &request::Parts) -> Option<HeaderValue> {
+    let own = parts.headers.get(X_REQUEST_ID).filter(|value| {
         let id = value.as_bytes();
         !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.iter().all(u8::is_ascii_graphic)
     });
     own.cloned()
-        .or_else(|| HeaderValue::from_bytes(trace.id.digits().as_bytes()).ok())
-        .unwrap_or(HeaderValue::from_static("-"))
 }

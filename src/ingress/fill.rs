@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -12,21 +13,24 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::{
-    Core,
+    Core, Ingress,
     exchange::Exchange,
-    fetch::sent_head,
-    pipeline::Outcome,
-    respond::{Told, stored},
+    fetch::Plan,
+    outbound::Outbound,
+    respond::{Ready, Told, stored},
 };
 use crate::{
     cache::{
-        Entry, Fill, Generation, Key, Lead, Lookup, NewEntry, Tag, TagValues,
+        Entry, Fill, Generation, Key, Lead, NewEntry, Tag, TagValues,
         rfc9111::{Merge, ResponseHead, Source, Storable, Times, may_store},
     },
     net::{Body, BodyError},
-    telemetry::{Operation, Reason, Tier},
+    telemetry::{CacheStatus, Fwd, Operation, Reason, Tier},
     upstream::Reply,
 };
+
+/// How long a fetch or a copy that no client waits for may take.
+pub(super) const BACKGROUND: Duration = Duration::from_secs(60);
 
 /// An answer that has just come.
 pub(super) struct Fetched {
@@ -35,8 +39,12 @@ pub(super) struct Fetched {
     /// The purge generation before the fetch.
     pub(super) generation: Generation,
     pub(super) told: Told,
-    /// Whether its head allows a copy.
-    pub(super) storable: Result<Storable, Reason>,
+}
+
+impl Fetched {
+    pub(super) fn status(&self) -> u16 {
+        self.reply.response.status().as_u16()
+    }
 }
 
 /// What is needed to store an answer once its body has ended.
@@ -54,35 +62,25 @@ struct Pending {
 }
 
 /// Decides whether the answer is kept, and keeps it: at once when its body is at hand, else while it is sent.
-pub(super) fn keep(
-    exchange: &Exchange,
-    lookup: Option<Lookup>,
-    lead: Option<Lead>,
-    fetched: Fetched,
-) -> Outcome {
-    let Fetched { reply, times, generation, mut told, storable } = fetched;
+pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched: Fetched) -> Ready {
+    let begun = begin(exchange, outbound, &plan, &fetched);
+    let Fetched { reply, times, generation, mut told } = fetched;
     let mut response = reply.response;
-    let Some(lookup) = lookup.filter(|_| exchange.parts.method == Method::GET) else {
-        return (response, told);
-    };
+    let Some(lookup) = plan.lookup else { return Ready { response, encoded: None, told } };
     let ingress = exchange.ingress();
-    let begun = storable.and_then(|storable| {
-        let fill = ingress.cache.fill(exchange.route.policy.max_body_bytes, response.body().exact_len())?;
-        Ok((storable, fill))
-    });
-    let (storable, fill) = match begun {
+    let (storable, mut fill) = match begun {
         Ok(begun) => begun,
         Err(reason) => {
             told.reason = Some(reason);
-            if let Some(lead) = lead {
-                ingress.cache.release(lead, times.received_ms);
+            if let Some(lead) = plan.lead {
+                free(ingress, lead, reason, response.status());
             }
-            return (response, told);
+            return Ready { response, encoded: None, told };
         }
     };
     let pending = Pending {
         core: Arc::clone(&exchange.core),
-        lead,
+        lead: plan.lead,
         key: lookup.key().clone(),
         route: Arc::clone(&exchange.route.name),
         status: response.status(),
@@ -93,58 +91,74 @@ pub(super) fn keep(
         fetch_ms: u32::try_from(times.received_ms.saturating_sub(times.sent_ms)).unwrap_or(u32::MAX),
     };
     told.is_stored = true;
-    let body = std::mem::take(response.body_mut());
-    let whole = match body {
+    let whole = match std::mem::take(response.body_mut()) {
         Body::Empty => Bytes::new(),
         Body::Full(data) => data,
-        Body::Stream(_) => {
-            let filling = Filling { body, copy: Some((fill, pending)) };
+        Body::Stream(stream) => {
+            let filling = Filling { body: Body::Stream(stream), copy: Some((fill, pending)) };
             *response.body_mut() = Body::from_body(filling);
-            return (response, told);
+            return Ready { response, encoded: None, told };
         }
     };
-    drop(fill);
-    match pending.store(whole.clone()) {
-        Ok(entry) => (answer_from(exchange, &entry, response, whole), told),
+    // A copy of its exact size: the received bytes may lie in a larger read buffer.
+    let stored = fill.push(&whole).and_then(|()| pending.store(fill.finish()));
+    match stored {
+        Ok(entry) => answer_from(exchange, &entry, response, told),
         Err(reason) => {
             *response.body_mut() = Body::full(whole);
-            (response, Told { is_stored: false, reason: Some(reason), ..told })
+            Ready { response, encoded: None, told: Told { is_stored: false, reason: Some(reason), ..told } }
         }
     }
 }
 
-/// The client's answer to a fetch that filled: the backend's own, or what the client's conditions make of it.
-fn answer_from(
+/// Whether a copy may be made, by the head of the answer and the room there is.
+fn begin(
     exchange: &Exchange,
-    entry: &Arc<Entry>,
-    mut response: Response<Body>,
-    whole: Bytes,
-) -> Response<Body> {
-    let has_condition = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::RANGE]
-        .iter()
-        .any(|name| exchange.parts.headers.contains_key(name));
-    if has_condition && exchange.route.policy.has_rule() {
-        return stored(exchange, entry, exchange.ingress().clock.now_ms());
+    outbound: &Outbound,
+    plan: &Plan,
+    fetched: &Fetched,
+) -> Result<(Storable, Fill), Reason> {
+    if plan.lookup.is_none() || exchange.parts.method != Method::GET {
+        return Err(Reason::Method);
+    }
+    let response = &fetched.reply.response;
+    let head = ResponseHead { status: response.status(), headers: response.headers() };
+    let policy = &exchange.route.policy;
+    let storable = may_store(&outbound.as_sent(exchange), &head, fetched.times, policy)?;
+    // Only an announced end proves that the body is whole, and nobody but a rule said that this one may be kept.
+    if fetched.reply.is_close_delimited && storable.meta.source == Source::Rule {
+        return Err(Reason::Incomplete);
+    }
+    let fill = exchange.ingress().cache.fill(policy.max_body_bytes, response.body().exact_len())?;
+    Ok((storable, fill))
+}
+
+/// Frees those who wait for an answer that is not kept. Where the next answer may well be kept, one of them leads; else
+/// all go, and for a while nobody waits.
+fn free(ingress: &Ingress, lead: Lead, reason: Reason, status: StatusCode) {
+    let is_passing = status.is_server_error()
+        || matches!(reason, Reason::Purged | Reason::FillLimit | Reason::RequestNoStore | Reason::Range);
+    if is_passing {
+        drop(lead);
+    } else {
+        ingress.cache.release(lead, ingress.clock.now_ms());
+    }
+}
+
+/// The client's answer to a fetch that filled: the backend's own, or what the client's conditions make of it.
+fn answer_from(exchange: &Exchange, entry: &Arc<Entry>, mut response: Response<Body>, told: Told) -> Ready {
+    let head = exchange.head();
+    if head.has_condition() && exchange.route.policy.has_rule() {
+        let ready = stored(exchange, &head, entry, exchange.ingress().clock.now_ms(), told);
+        return Ready { told, ..ready };
     }
     if let Some(etag) =
         entry.headers().get(header::ETAG).filter(|_| !response.headers().contains_key(header::ETAG))
     {
         response.headers_mut().insert(header::ETAG, etag.clone());
     }
-    *response.body_mut() = Body::full(whole);
-    response
-}
-
-/// Whether the head of an answer to the request as it was sent allows a copy.
-pub(super) fn storable(exchange: &Exchange, reply: &Reply, times: Times) -> Result<Storable, Reason> {
-    let head = ResponseHead { status: reply.response.status(), headers: reply.response.headers() };
-    let storable = may_store(&sent_head(exchange), &head, times, &exchange.route.policy)?;
-    // Only an announced end proves that the body is whole, and nobody but a rule said that this one may be kept.
-    if reply.is_close_delimited && storable.meta.source == Source::Rule {
-        Err(Reason::Incomplete)
-    } else {
-        Ok(storable)
-    }
+    *response.body_mut() = Body::full(entry.body().clone());
+    Ready { response, encoded: None, told }
 }
 
 fn tags_of(exchange: &Exchange) -> Vec<Tag> {
@@ -183,8 +197,9 @@ impl Pending {
         let took = u64::try_from((ended - start).as_micros()).unwrap_or(u64::MAX);
         ingress.telemetry.cache_operation(Tier::Memory, Operation::Store, ended, took);
         match (&stored, self.lead) {
-            (Ok(entry), Some(lead)) => lead.publish(Arc::clone(entry)),
-            (Err(_), Some(lead)) => ingress.cache.release(lead, now_ms),
+            (Ok(entry), Some(lead)) if entry.may_be_shared(now_ms) => lead.publish(Arc::clone(entry)),
+            (Ok(_), Some(lead)) => ingress.cache.release(lead, now_ms),
+            (Err(reason), Some(lead)) => free(ingress, lead, *reason, self.status),
             (_, None) => {}
         }
         stored
@@ -203,9 +218,9 @@ impl Filling {
         let chunk = ready!(self.body.poll_chunk(cx));
         match &chunk {
             Some(Ok(data)) => {
-                let is_over = self.copy.as_mut().is_some_and(|(fill, _)| fill.push(data).is_err());
-                if is_over {
-                    self.give_up();
+                let pushed = self.copy.as_mut().map_or(Ok(()), |(fill, _)| fill.push(data));
+                if let Err(reason) = pushed {
+                    self.give_up(reason);
                 } else if self.body.is_empty() {
                     self.complete();
                 }
@@ -223,13 +238,12 @@ impl Filling {
         }
     }
 
-    /// The answer is larger than a copy may be: whoever waits for it has to fetch.
-    fn give_up(&mut self) {
+    /// There will be no copy: whoever waits for it has to fetch.
+    fn give_up(&mut self, reason: Reason) {
         if let Some((_, pending)) = self.copy.take()
             && let Some(lead) = pending.lead
         {
-            let ingress = &pending.core.ingress;
-            ingress.cache.release(lead, ingress.clock.now_ms());
+            free(&pending.core.ingress, lead, reason, pending.status);
         }
     }
 }
@@ -256,43 +270,41 @@ impl HttpBody for Filling {
 
 impl Drop for Filling {
     fn drop(&mut self) {
-        let Some(copy) = self.copy.take() else { return };
-        if std::thread::panicking() {
+        let Some((fill, pending)) = self.copy.take() else { return };
+        let drain = pending.core.ingress.drain.clone();
+        if std::thread::panicking() || drain.is_closing() {
             return;
         }
-        let mut rest = Filling { body: std::mem::take(&mut self.body), copy: Some(copy) };
-        let drain = rest.copy.as_ref().map(|(_, pending)| pending.core.ingress.drain.clone());
-        if let Some(drain) = drain {
-            drain.spawn(async move {
-                while rest.copy.is_some() {
-                    let chunk = std::future::poll_fn(|cx| rest.poll(cx)).await;
-                    if !matches!(chunk, Some(Ok(_))) {
-                        rest.copy = None;
-                    }
-                }
-            });
-        }
+        drain.spawn(tokio::time::timeout(BACKGROUND, finish(std::mem::take(&mut self.body), fill, pending)));
     }
 }
 
-/// A copy that a 304 has confirmed.
-pub(super) struct Revalidated {
-    pub(super) entry: Arc<Entry>,
-    /// Why it is not kept, if it is not.
-    pub(super) reason: Option<Reason>,
+/// Copies the rest of a body whose client has left.
+async fn finish(mut body: Body, mut fill: Fill, pending: Pending) {
+    while let Some(chunk) = body.chunk().await {
+        let Ok(data) = chunk else { return };
+        if let Err(reason) = fill.push(&data) {
+            if let Some(lead) = pending.lead {
+                free(&pending.core.ingress, lead, reason, pending.status);
+            }
+            return;
+        }
+    }
+    // Nobody is left to be told when there is no copy.
+    let _ = pending.store(fill.finish());
 }
 
-/// Renews an entry with the 304 that confirmed it.
+/// The answer from a copy that the backend has just confirmed with a 304. The copy lives anew.
 pub(super) fn revalidated(
     exchange: &Exchange,
-    entry: &Arc<Entry>,
+    base: &Arc<Entry>,
     merged: Merge,
     generation: Generation,
     lead: Option<Lead>,
-) -> Revalidated {
+) -> Ready {
     let ingress = exchange.ingress();
     let now_ms = ingress.clock.now_ms();
-    match merged {
+    let (entry, reason) = match merged {
         Merge::Updated { head, storable } => {
             let new = NewEntry {
                 headers: head,
@@ -300,28 +312,39 @@ pub(super) fn revalidated(
                 selection: storable.selection,
                 wants_etag: storable.wants_etag,
                 generation,
-                ..copy_of(entry)
+                ..copy_of(base)
             };
             match ingress.cache.store(new, now_ms) {
-                Ok(fresh) => {
-                    if let Some(lead) = lead {
-                        lead.publish(Arc::clone(&fresh));
-                    }
-                    Revalidated { entry: fresh, reason: None }
-                }
-                Err(reason) => Revalidated { entry: Arc::clone(entry), reason: Some(reason) },
+                Ok(fresh) => (fresh, None),
+                Err(reason) => (Arc::clone(base), Some(reason)),
             }
         }
         Merge::Drop { head, reason } => {
-            ingress.cache.remove(entry);
-            if let Some(lead) = lead {
-                ingress.cache.release(lead, now_ms);
+            // A reason that lies in this request says nothing about the copy.
+            let is_of_request = matches!(
+                reason,
+                Reason::RequestNoStore
+                    | Reason::Authorization
+                    | Reason::Credential
+                    | Reason::Cookie
+                    | Reason::Range
+            );
+            if !is_of_request {
+                ingress.cache.remove(base);
             }
-            let once = Entry::new(NewEntry { headers: head, ..copy_of(entry) });
-            Revalidated { entry: Arc::new(once), reason: Some(reason) }
+            (Arc::new(Entry::new(NewEntry { headers: head, ..copy_of(base) })), Some(reason))
         }
-        Merge::Refetch => Revalidated { entry: Arc::clone(entry), reason: None },
+        Merge::Refetch => (Arc::clone(base), Some(Reason::Expired)),
+    };
+    match (lead, reason) {
+        (Some(lead), None) if entry.may_be_shared(now_ms) => lead.publish(Arc::clone(&entry)),
+        (Some(lead), Some(reason)) => free(ingress, lead, reason, entry.status()),
+        (Some(lead), None) => ingress.cache.release(lead, now_ms),
+        (None, _) => {}
     }
+    let told =
+        Told { fwd: Some(Fwd::Stale), fwd_status: Some(304), reason, ..Told::new(CacheStatus::Revalidated) };
+    stored(exchange, &exchange.head(), &entry, now_ms, told)
 }
 
 /// Marks an entry as past its lifetime.

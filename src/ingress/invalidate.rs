@@ -1,50 +1,165 @@
-//! What a successful answer ends in the cache: its own target after an unsafe method (RFC 9111 section 4.4), and what its
-//! route says. Done before the head goes out, so that a client that reads its own write reads no old copy.
+//! What a successful request ends in the cache: its own target after an unsafe method (RFC 9111 section 4.4), and what its
+//! route says.
+//!
+//! It is done before the head goes out, so that a client that reads its own write reads no old copy, and again when a
+//! streamed answer ends, as the backend may write at its end. A request that was sent and never answered may have
+//! written too: then it is done on drop.
 
-use http::{HeaderMap, StatusCode};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use super::exchange::Exchange;
+use bytes::Bytes;
+use http::Method;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::{Core, exchange::Exchange, respond::Ready};
 use crate::{
     cache::{
-        Scope, TagValues,
+        Scope, TagValues, Target,
         rfc9111::{invalidated_targets, invalidates},
     },
+    net::{Body, BodyError, Refusal},
     telemetry::{Operation, Tier},
 };
 
-/// Ends what an answer with this head makes out of date.
-pub(super) fn after(exchange: &Exchange, status: StatusCode, headers: &HeaderMap) {
-    let is_success = status.is_success() || status.is_redirection();
-    if exchange.is_read() && exchange.route.invalidates.is_empty() {
-        return;
-    }
-    if invalidates(&exchange.parts.method, status) {
-        let head = exchange.head();
-        purge(exchange, &target_scope(exchange, head.target));
-        for target in invalidated_targets(&head, headers) {
-            purge(exchange, &target_scope(exchange, &target));
+/// What is to be ended once the request has been answered.
+pub(super) struct Invalidation {
+    core: Arc<Core>,
+    scopes: Vec<Scope>,
+    method: Method,
+    host: Vec<u8>,
+    target: String,
+    is_armed: bool,
+}
+
+impl Invalidation {
+    /// What a request would end; none for requests that end nothing.
+    pub(super) fn begin(exchange: &Exchange) -> Option<Self> {
+        let is_safe =
+            matches!(exchange.parts.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "QUERY");
+        if is_safe && exchange.route.invalidates.is_empty() {
+            return None;
         }
-    }
-    if is_success && !exchange.route.invalidates.is_empty() {
+        let mut scopes = Vec::new();
+        if !is_safe {
+            scopes.push(target_scope(exchange, exchange.target()));
+        }
         let parameters = exchange.route.parameters(exchange.parts.uri.path());
         let query = exchange.parts.uri.query().map(str::as_bytes);
         let values = TagValues { path: &parameters, query, body: &[] };
-        for template in &exchange.route.invalidates {
-            purge(exchange, &template.scope(&values));
+        scopes.extend(exchange.route.invalidates.iter().map(|template| template.scope(&values)));
+        Some(Self {
+            core: Arc::clone(&exchange.core),
+            scopes,
+            method: exchange.parts.method.clone(),
+            host: exchange.host.as_bytes().to_vec(),
+            target: exchange.target().to_owned(),
+            is_armed: true,
+        })
+    }
+
+    /// Ends what an answer makes out of date, now and at the end of a body that is still to come.
+    pub(super) fn answered(this: Option<Self>, mut ready: Ready) -> Ready {
+        let Some(mut this) = this else { return ready };
+        let status = ready.response.status();
+        if !(status.is_success() || status.is_redirection()) {
+            this.is_armed = false;
+            return ready;
+        }
+        if invalidates(&this.method, status) {
+            let map = http::HeaderMap::new();
+            let head = crate::cache::rfc9111::RequestHead::new(
+                &this.method,
+                &this.host,
+                this.target.as_bytes(),
+                &map,
+            );
+            for target in invalidated_targets(&head, ready.response.headers()) {
+                let target = String::from_utf8_lossy(&target).into_owned();
+                let host = String::from_utf8_lossy(&this.host).to_ascii_lowercase();
+                this.scopes.push(Scope::of_target(Some(host.into_bytes()), &target));
+            }
+        }
+        this.purge();
+        if ready.response.body().exact_len().is_some() {
+            this.is_armed = false;
+        } else {
+            let body = std::mem::take(ready.response.body_mut());
+            *ready.response.body_mut() = Body::from_body(Ending { body, _invalidation: this });
+        }
+        ready
+    }
+
+    /// Takes note that there was no answer. What never reached the backend wrote nothing there.
+    pub(super) fn failed(this: Option<Self>, refusal: Refusal) {
+        if let Some(mut this) = this {
+            this.is_armed = !matches!(
+                refusal,
+                Refusal::ConnectFailed | Refusal::ConnectTimeout | Refusal::Overload | Refusal::BreakerOpen
+            );
+        }
+    }
+
+    fn purge(&self) {
+        let ingress = &self.core.ingress;
+        let start = Instant::now();
+        for scope in &self.scopes {
+            ingress.cache.purge(scope, false, ingress.clock.at(start));
+        }
+        let ended = Instant::now();
+        let took = u64::try_from((ended - start).as_micros()).unwrap_or(u64::MAX);
+        ingress.telemetry.cache_operation(Tier::Memory, Operation::Purge, ended, took);
+    }
+}
+
+impl Drop for Invalidation {
+    fn drop(&mut self) {
+        if self.is_armed {
+            self.purge();
         }
     }
 }
 
-fn purge(exchange: &Exchange, scope: &Scope) {
-    let ingress = exchange.ingress();
-    let start = tokio::time::Instant::now();
-    ingress.cache.purge(scope, false, ingress.clock.at(start));
-    let ended = tokio::time::Instant::now();
-    let took = u64::try_from((ended - start).as_micros()).unwrap_or(u64::MAX);
-    ingress.telemetry.cache_operation(Tier::Memory, Operation::Purge, ended, took);
+/// All variants of one path and query of this host, under the key of the route that a GET of it takes.
+fn target_scope(exchange: &Exchange, target: &str) -> Scope {
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let table = exchange.ingress().table.load();
+    let route = table.find(&Method::GET, exchange.host.as_bytes(), path);
+    let keyed = route.key.query.for_key(query.map(str::as_bytes));
+    Scope::of_request(&Target {
+        scheme: exchange.scheme,
+        authority: exchange.host.as_bytes(),
+        path: path.as_bytes(),
+        query: keyed.as_deref(),
+    })
 }
 
-/// All variants of one path and query of this host.
-fn target_scope(exchange: &Exchange, target: &[u8]) -> Scope {
-    Scope::of_target(Some(exchange.host().to_ascii_lowercase()), &String::from_utf8_lossy(target))
+/// A streamed body that invalidates once more when it has ended, or is dropped.
+struct Ending {
+    body: Body,
+    _invalidation: Invalidation,
+}
+
+impl HttpBody for Ending {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.get_mut().body.poll_chunk(cx).map_ok(Frame::data)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        HttpBody::size_hint(&self.body)
+    }
 }

@@ -3,23 +3,23 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderValue, Request, header};
+use http::{Request, header};
 use serde::Deserialize;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::{Ingress, routes::Learned};
 use crate::{
-    config,
     net::{
         Body,
         drain::{Drain, Phase},
     },
-    upstream::{Call, Client, Timing},
+    upstream::{Call, Client, Head, Timing},
 };
 
 /// Bounds on the document and on one try.
 const MAX_BYTES: usize = 1024 * 1024;
 const MAX_PATHS: usize = 500;
+const MAX_TEMPLATE: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Tries begin with this pause and double it up to the second.
@@ -36,7 +36,7 @@ struct Document {
 }
 
 /// Reads the document at `path` once the backend answers, and from time to time after that, until shutdown.
-pub fn spawn(ingress: Arc<Ingress>, config: Arc<config::Config>, path: String, drain: &Drain) {
+pub fn spawn(ingress: Arc<Ingress>, slow_after: Duration, path: String, drain: &Drain) {
     let mut closing = drain.reached(Phase::Closing);
     drain.spawn(async move {
         let client = Client::new(Arc::clone(&ingress.upstream));
@@ -44,11 +44,7 @@ pub fn spawn(ingress: Arc<Ingress>, config: Arc<config::Config>, path: String, d
         loop {
             let next = match read(&client, &path).await {
                 Some(templates) => {
-                    info!(paths = templates.len(), "learned route templates from the backend");
-                    if let Some(section) = &config.ingress {
-                        let learned = Learned::compile(&config, section, &ingress.telemetry, &templates);
-                        ingress.learned.store(Some(Arc::new(learned)));
-                    }
+                    ingress.learn(&templates, slow_after);
                     pause = FIRST_PAUSE;
                     AGAIN
                 }
@@ -65,13 +61,33 @@ pub fn spawn(ingress: Arc<Ingress>, config: Arc<config::Config>, path: String, d
     });
 }
 
+impl Ingress {
+    /// Takes templates as labels. Of a backend that tells new ones for ever, no more are taken.
+    fn learn(&self, templates: &[(String, Vec<String>)], slow_after: Duration) {
+        let mut known = self.learned_names.lock();
+        let mut learned = Learned::default();
+        for (path, methods) in templates {
+            if !known.contains(path) {
+                if known.len() >= MAX_PATHS {
+                    continue;
+                }
+                debug!(path, "learned a route template from the backend");
+                known.insert(path.clone());
+            }
+            learned.learn(path, methods, self.telemetry.route(path, slow_after));
+        }
+        learned.sort();
+        self.learned.store(Some(Arc::new(learned)));
+    }
+}
+
 async fn read(client: &Client, path: &str) -> Option<Vec<(String, Vec<String>)>> {
     let mut request = Request::new(());
     *request.uri_mut() = path.parse().ok()?;
-    request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
+    request.headers_mut().insert(header::HOST, client.upstream().authority().clone());
     let (parts, ()) = request.into_parts();
     let call = Call { body: Body::Empty, interim: None, first_byte: Some(PATIENCE), bulkhead: None };
-    let reply = client.call(&parts, call, &mut Timing::default()).await.ok()?;
+    let reply = client.call(Head::of(&parts), call, &mut Timing::default()).await.ok()?;
     if !reply.response.status().is_success() {
         debug!(status = reply.response.status().as_u16(), "the backend has no OpenAPI document there");
         return None;
@@ -84,17 +100,23 @@ async fn read(client: &Client, path: &str) -> Option<Vec<(String, Vec<String>)>>
 /// The templates of a document with their methods.
 fn templates(document: &[u8]) -> Option<Vec<(String, Vec<String>)>> {
     let document: Document = serde_json::from_slice(document).ok()?;
-    let templates = document.paths.into_iter().take(MAX_PATHS).map(|(path, operations)| {
-        let methods = operations.as_object().map(|operations| {
-            let names = operations.keys().map(|name| name.to_ascii_uppercase());
-            names
-                .filter(|name| {
-                    matches!(name.as_str(), "GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" | "HEAD")
-                })
-                .collect()
-        });
-        (path, methods.unwrap_or_default())
-    });
+    let templates =
+        document.paths.into_iter().filter(|(path, _)| path.len() <= MAX_TEMPLATE).take(MAX_PATHS).map(
+            |(path, operations)| {
+                let methods = operations.as_object().map(|operations| {
+                    let names = operations.keys().map(|name| name.to_ascii_uppercase());
+                    names
+                        .filter(|name| {
+                            matches!(
+                                name.as_str(),
+                                "GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" | "HEAD"
+                            )
+                        })
+                        .collect()
+                });
+                (path, methods.unwrap_or_default())
+            },
+        );
     Some(templates.collect())
 }
 

@@ -3,37 +3,30 @@
 
 use std::sync::Arc;
 
-use http::{Response, StatusCode, header};
+use http::{Method, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::{
     exchange::Exchange,
     fetch::{self, Plan},
-    pipeline::Outcome,
-    respond::{Told, stored},
+    respond::{Ready, Told, stored},
 };
 use crate::{
     cache::{
-        Entry, Key, Landed, Lookup, Scheme, Target, Turn,
-        rfc9111::{Admission, Reuse, admit, may_reuse, on_absent},
+        Entry, Landed, Lookup, Turn,
+        rfc9111::{Admission, Failure, Reuse, admit, may_reuse, may_serve_on_failure, on_absent},
     },
     config::CacheMode,
-    net::{Body, problem},
-    telemetry::{CacheStatus, Fwd, HitSource, Operation, Reason, Tier},
+    net::Body,
+    telemetry::{Fwd, HitSource, Operation, Reason, Tier},
 };
 
 /// What a lookup led to.
 pub(super) enum Looked {
-    /// An answer from the cache.
-    Answer(Response<Body>, Told),
+    /// An answer.
+    Ready(Ready),
     /// A fetch.
     Fetch(Plan),
-}
-
-impl From<Outcome> for Looked {
-    fn from((response, told): Outcome) -> Self {
-        Self::Answer(response, told)
-    }
 }
 
 /// Looks for an answer to the request.
@@ -48,15 +41,21 @@ pub(super) async fn look(exchange: &mut Exchange) -> Looked {
         Admission::Bypass(reason) => return Looked::Fetch(Plan::bypass(reason)),
         Admission::Method => return Looked::Fetch(Plan::method()),
     }
-    let ingress = Arc::clone(&exchange.core.ingress);
+    let ingress = exchange.ingress();
     let start = Instant::now();
     let now_ms = ingress.clock.at(start);
-    let is_refresh = exchange.route.key.query.is_refresh(exchange.parts.uri.query().map(str::as_bytes));
-    let found = ingress.cache.lookup(key_of(exchange), &exchange.parts.headers, now_ms);
+    let query = exchange.parts.uri.query().map(str::as_bytes);
+    if exchange.route.key.query.is_refresh(query) {
+        // Such a request fills the entry anew; it neither looks nor waits for a fetch that was made without it.
+        let found = ingress.cache.lookup(exchange.key(), &exchange.parts.headers, now_ms);
+        return Looked::Fetch(Plan::lookup(found, None, Reason::ClientNoCache));
+    }
+    let found = ingress.cache.lookup(exchange.key(), &exchange.parts.headers, now_ms);
     let verdict = match &found.entry {
-        _ if is_refresh => Reuse::Miss(Reason::ClientNoCache),
-        Some(_) if found.is_stale => Reuse::Validate(Reason::Purged),
-        Some(entry) => may_reuse(&head, entry.meta(), now_ms, policy),
+        Some(entry) => {
+            let meta = if found.is_stale { &entry.meta().expired(now_ms) } else { entry.meta() };
+            may_reuse(&head, meta, now_ms, policy)
+        }
         None => match on_absent(&head) {
             Reuse::Miss(_) => Reuse::Miss(found.absence),
             other => other,
@@ -65,98 +64,115 @@ pub(super) async fn look(exchange: &mut Exchange) -> Looked {
     let ended = Instant::now();
     let took = u64::try_from((ended - start).as_micros()).unwrap_or(u64::MAX);
     ingress.telemetry.cache_operation(Tier::Memory, Operation::Lookup, ended, took);
-    if let Some(parts) = exchange.journal.parts() {
-        parts.cache_us = u32::try_from(took).unwrap_or(u32::MAX);
-    }
-    match (verdict, &found.entry) {
-        (Reuse::Fresh, Some(entry)) => serve(exchange, entry, Told::hit(HitSource::Memory)).into(),
+    let ready = match (verdict, &found.entry) {
+        (Reuse::Fresh, Some(entry)) => stored(exchange, &head, entry, now_ms, Told::hit(HitSource::Memory)),
         (Reuse::Stale(reason), Some(entry)) => {
             if reason == Reason::Swr {
                 fetch::refresh(exchange, &found);
             }
-            serve(exchange, entry, Told::stale(reason)).into()
+            stored(exchange, &head, entry, now_ms, Told::stale(reason))
         }
-        (Reuse::OnlyIfCached, _) => {
-            Looked::Answer(gateway_timeout(), Told::miss(Fwd::Request, Reason::OnlyIfCached))
+        (Reuse::OnlyIfCached, _) => gateway_timeout(),
+        (Reuse::Validate(reason), Some(_)) => {
+            let base = found.entry.clone();
+            return wait_or_fetch(exchange, Plan::lookup(found, base, reason)).await;
         }
-        (Reuse::Fresh | Reuse::Stale(_), None) => fetch_or_wait(exchange, found, Reason::Absent).await,
-        (Reuse::Validate(reason) | Reuse::Miss(reason), _) => fetch_or_wait(exchange, found, reason).await,
-    }
-}
-
-/// The key of the request.
-pub(super) fn key_of(exchange: &Exchange) -> Key {
-    let uri = &exchange.parts.uri;
-    let target = Target {
-        scheme: Scheme::Http,
-        authority: exchange.host(),
-        path: uri.path().as_bytes(),
-        query: uri.query().map(str::as_bytes),
+        (Reuse::Miss(reason) | Reuse::Validate(reason), _) => {
+            return wait_or_fetch(exchange, Plan::lookup(found, None, reason)).await;
+        }
+        (Reuse::Fresh | Reuse::Stale(_), None) => {
+            return wait_or_fetch(exchange, Plan::lookup(found, None, Reason::Absent)).await;
+        }
     };
-    exchange.ingress().cache.key(&exchange.route.key, &target, &exchange.parts.headers)
+    if let Some(parts) = exchange.journal.parts() {
+        parts.cache_us = u32::try_from(took).unwrap_or(u32::MAX);
+    }
+    Looked::Ready(ready)
 }
 
 /// Takes a place in the fetch of this answer: alone, as its leader, or behind one.
-async fn fetch_or_wait(exchange: &mut Exchange, found: Lookup, reason: Reason) -> Looked {
-    let ingress = Arc::clone(&exchange.core.ingress);
-    let mut plan = Plan::lookup(found, reason);
-    // Waiting for another request makes sense only where its answer is likely to be shared: a rule or an entry says so.
-    let is_shared = exchange.route.policy.has_rule() || plan.entry().is_some();
-    if !is_shared || !exchange.is_read() || exchange.parts.method == http::Method::HEAD {
+async fn wait_or_fetch(exchange: &mut Exchange, mut plan: Plan) -> Looked {
+    // Waiting for another request makes sense only where its answer may be shared: by a rule, or as it was once fresh.
+    // What must be validated for each request may be somebody's own.
+    let is_shared =
+        exchange.route.policy.has_rule() || plan.base.as_ref().is_some_and(|entry| was_shared(entry));
+    let Some(lookup) = plan.lookup.as_ref().filter(|_| is_shared && exchange.parts.method == Method::GET)
+    else {
         return Looked::Fetch(plan);
-    }
-    let Some(lookup) = plan.lookup.as_ref() else { return Looked::Fetch(plan) };
+    };
+    let ingress = exchange.ingress();
     match ingress.cache.join(lookup, &exchange.parts.headers, ingress.clock.now_ms()) {
         Turn::Lead(lead) => plan.lead = Some(lead),
-        Turn::Found(entry) => return serve(exchange, &entry, Told::hit(HitSource::Memory)).into(),
+        Turn::Found(entry) => {
+            if let Some(ready) = share(exchange, &entry, lookup, HitSource::Memory) {
+                return Looked::Ready(ready);
+            }
+        }
         Turn::Alone(None) => {}
         Turn::Alone(Some(reason)) => plan.reason = Some(reason),
         Turn::Follow(mut waiter) => {
             let start = Instant::now();
             let follow = ingress.cache.follow(&mut waiter, &exchange.parts.headers);
-            let landed = tokio::time::timeout(ingress.settings.follower_wait, follow).await;
-            if let Some(parts) = exchange.journal.parts() {
-                parts.collapsed_us = u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX);
-            }
-            match landed {
-                Ok(Landed::Entry(entry)) => {
-                    return serve(exchange, &entry, Told::hit(HitSource::Collapsed)).into();
+            let landed = tokio::time::timeout(ingress.settings().follower_wait, follow).await;
+            let waited = u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX);
+            let shared = match landed {
+                Ok(Landed::Entry(entry)) => share(exchange, &entry, lookup, HitSource::Collapsed),
+                Ok(Landed::Lead(lead)) => {
+                    plan.lead = Some(lead);
+                    None
                 }
-                Ok(Landed::Lead(lead)) => plan.lead = Some(lead),
-                Ok(Landed::Go) | Err(_) => {}
+                Ok(Landed::Go) | Err(_) => None,
+            };
+            if let Some(parts) = exchange.journal.parts() {
+                parts.collapsed_us = waited;
+            }
+            if let Some(ready) = shared {
+                return Looked::Ready(ready);
             }
         }
     }
     Looked::Fetch(plan)
 }
 
-/// The answer from an entry, as far as the client's conditions and range ask for it.
-pub(super) fn serve(exchange: &Exchange, entry: &Arc<Entry>, told: Told) -> Outcome {
+/// The answer from an entry that another request brought, if it may answer this one too: it is fresh, or it is the stale
+/// copy that the leader fell back to and that a failed fetch permits.
+fn share(exchange: &Exchange, entry: &Arc<Entry>, lookup: &Lookup, source: HitSource) -> Option<Ready> {
     let now_ms = exchange.ingress().clock.now_ms();
-    let response = stored(exchange, entry, now_ms);
-    let source_ttl = entry.meta().ttl_s(now_ms);
-    (response, Told { ttl_s: Some(source_ttl), ..told })
+    if entry.may_be_shared(now_ms) {
+        return Some(stored(exchange, &exchange.head(), entry, now_ms, Told::hit(source)));
+    }
+    let is_fallback = lookup.entry.as_ref().is_some_and(|known| Arc::ptr_eq(known, entry));
+    let reason = may_serve_on_failure(entry.meta(), now_ms, Failure::Disconnect).filter(|_| is_fallback)?;
+    let told = Told { fwd: Some(Fwd::Stale), ..Told::stale(reason) };
+    Some(stored(exchange, &exchange.head(), entry, now_ms, told))
+}
+
+/// True for an entry that was fresh for anybody at some time.
+fn was_shared(entry: &Entry) -> bool {
+    !entry.meta().no_cache && entry.meta().expires_ms > entry.meta().born_ms
 }
 
 /// RFC 9111 section 5.2.1.7: a client that wants a stored answer or none gets 504.
-fn gateway_timeout() -> Response<Body> {
-    let mut response = problem::response(crate::net::Refusal::UpstreamTimeout);
+fn gateway_timeout() -> Ready {
+    let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-    *response.body_mut() = Body::Empty;
-    response.headers_mut().remove(header::CONTENT_TYPE);
-    response
+    Ready { response, encoded: None, told: Told::miss(Fwd::Request, Reason::OnlyIfCached) }
 }
 
 impl Told {
     pub(super) const fn hit(source: HitSource) -> Self {
-        Self { status: CacheStatus::Hit, source: Some(source), ..Self::new(CacheStatus::Hit) }
+        Self { source: Some(source), ..Self::new(crate::telemetry::CacheStatus::Hit) }
     }
 
     pub(super) const fn stale(reason: Reason) -> Self {
-        Self { source: Some(HitSource::Stale), reason: Some(reason), ..Self::new(CacheStatus::Stale) }
+        Self {
+            source: Some(HitSource::Stale),
+            reason: Some(reason),
+            ..Self::new(crate::telemetry::CacheStatus::Stale)
+        }
     }
 
     pub(super) const fn miss(fwd: Fwd, reason: Reason) -> Self {
-        Self { fwd: Some(fwd), reason: Some(reason), ..Self::new(CacheStatus::Miss) }
+        Self { fwd: Some(fwd), reason: Some(reason), ..Self::new(crate::telemetry::CacheStatus::Miss) }
     }
 }

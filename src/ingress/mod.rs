@@ -12,21 +12,26 @@ mod invalidate;
 mod journal;
 mod learn;
 mod lookup;
+mod outbound;
 mod pipeline;
 mod respond;
 mod routes;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use http::{Request, Response};
+use http::{Method, Request, Response};
+use parking_lot::Mutex;
 
-use self::{journal::Journal, routes::Learned};
+use self::{
+    journal::Journal,
+    routes::{Learned, Route},
+};
 use crate::{
     cache::{Cache, Clock},
     config,
     net::{Answer, Body, Context, Refusal, Service, drain::Drain, h1},
-    telemetry::{Listener, ListenerStats, Telemetry},
+    telemetry::{Listener, ListenerStats, RouteStats, Telemetry},
     upstream::{Client, Upstream},
 };
 
@@ -39,8 +44,8 @@ pub trait Taken: Send + Sync + 'static {
     /// True when the path is answered by [`Taken::answer`].
     fn takes(&self, path: &str) -> bool;
 
-    /// Answers a request for a taken path.
-    fn answer(&self, request: Request<Body>, context: Context) -> BoxedAnswer<'_>;
+    /// Answers a request for a taken path; `client` is whose it is, behind trusted proxies.
+    fn answer(&self, request: Request<Body>, client: Option<IpAddr>) -> BoxedAnswer<'_>;
 }
 
 /// The answer of [`Taken`], behind a pointer so that the trait can be used as an object.
@@ -73,6 +78,7 @@ pub struct Ingress {
     drain: Drain,
     table: ArcSwap<RouteTable>,
     learned: ArcSwapOption<Learned>,
+    learned_names: Mutex<HashSet<String>>,
     settings: Settings,
 }
 
@@ -83,6 +89,7 @@ struct Settings {
     server_timing: bool,
     expose_headers: bool,
     debug: bool,
+    full_paths: bool,
     follower_wait: Duration,
 }
 
@@ -104,6 +111,7 @@ impl Ingress {
             server_timing: ingress.server_timing,
             expose_headers: ingress.expose_headers,
             debug: config.cache.debug,
+            full_paths: config.telemetry.access_log.paths == config::PathDetail::Full,
             follower_wait: config.cache.follower_wait,
         };
         Ok(Arc::new(Self {
@@ -116,8 +124,24 @@ impl Ingress {
             drain: parts.drain,
             table: ArcSwap::from_pointee(table),
             learned: ArcSwapOption::empty(),
+            learned_names: Mutex::default(),
             settings,
         }))
+    }
+
+    /// The statistics of a request: those of its route, else of the template that the backend told for its path.
+    fn stats_of(&self, route: &Route, method: &Method, path: &str) -> Arc<RouteStats> {
+        if route.is_unmatched()
+            && let Some(learned) = self.learned.load().as_ref()
+            && let Some(stats) = learned.find(method, b"", path)
+        {
+            return Arc::clone(stats);
+        }
+        Arc::clone(&route.stats)
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The limits of a connection of this listener.

@@ -1,19 +1,20 @@
 //! The way of a request, on one screen.
 //!
 //! ```text
-//! begin -> admit -> taken? -> denied? -> lookup --hit--------------------------------> respond
-//!                                          |                                              ^
-//!                                          +-- miss, stale, bypass -> fetch -> keep ------+
+//! begin -> admit -> taken? -> lookup --hit-------------------------------> respond
+//!                               |                                             ^
+//!                               +-- miss, stale, bypass -> fetch -> keep -----+
 //! ```
 
 use std::sync::Arc;
 
-use http::{Method, Request, Response};
+use http::Request;
 
 use super::{
     Core,
     exchange::Exchange,
-    fetch, invalidate,
+    fetch,
+    invalidate::Invalidation,
     journal::Journal,
     lookup::{self, Looked},
     respond::{self, Told},
@@ -26,39 +27,40 @@ use crate::{
 
 /// Serves one request.
 pub(super) async fn serve(core: &Arc<Core>, request: Request<Body>, context: Context) -> Answer<Journal> {
-    if let Some(taken) = core.ingress.taken.as_ref().filter(|taken| taken.takes(request.uri().path())) {
-        let journal =
-            Journal::begin(core, &context, method_of(request.method()), core.ingress.telemetry.unmatched());
-        let response = taken.answer(request, context).await;
-        return respond::own(journal, response);
-    }
     let mut exchange = Exchange::begin(core, request, context);
     if let Err(refusal) = admit(&mut exchange) {
         return respond::refusal(exchange, refusal);
     }
-    let (response, told) = match lookup::look(&mut exchange).await {
-        Looked::Answer(response, told) => (response, told),
-        Looked::Fetch(plan) => match fetch::fetch(&mut exchange, plan).await {
-            Ok((response, told)) => {
-                invalidate::after(&exchange, response.status(), response.headers());
-                (response, told)
+    if let Some(taken) = core.ingress.taken.as_ref().filter(|taken| taken.takes(exchange.parts.uri.path())) {
+        let request = Request::from_parts(exchange.parts, exchange.body);
+        return respond::own(exchange.journal, taken.answer(request, exchange.client).await);
+    }
+    let ready = match lookup::look(&mut exchange).await {
+        Looked::Ready(ready) => ready,
+        Looked::Fetch(plan) => {
+            let invalidation = Invalidation::begin(&exchange);
+            match fetch::fetch(&mut exchange, plan).await {
+                Ok(ready) => Invalidation::answered(invalidation, ready),
+                Err(refusal) => {
+                    Invalidation::failed(invalidation, refusal);
+                    return respond::refusal(exchange, refusal);
+                }
             }
-            Err(refusal) => return respond::refusal(exchange, refusal),
-        },
+        }
     };
-    respond::answer(exchange, response, told)
+    respond::answer(exchange, ready)
 }
 
 /// Answers what never became a request.
 pub(super) fn refuse(core: &Arc<Core>, refusal: Refusal, context: &Context) -> Answer<Journal> {
     let journal = Journal::begin(core, context, telemetry::Method::Other, core.ingress.telemetry.unmatched());
-    respond::refused(journal, refusal, None)
+    respond::refused(journal, refusal, Told::refused())
 }
 
 /// Host, denied paths and the length of the body: what can be refused on the head alone.
 fn admit(exchange: &mut Exchange) -> Result<(), Refusal> {
-    let settings = &exchange.core.ingress.settings;
-    let host = exchange.host();
+    let settings = exchange.core.ingress.settings();
+    let host = exchange.host.as_bytes();
     if !settings.hosts.is_empty() && !settings.hosts.iter().any(|known| routes::is_host(host, known)) {
         return Err(Refusal::MisdirectedRequest);
     }
@@ -76,10 +78,3 @@ fn admit(exchange: &mut Exchange) -> Result<(), Refusal> {
     }
     Ok(())
 }
-
-fn method_of(method: &Method) -> telemetry::Method {
-    telemetry::Method::from_name(method.as_str())
-}
-
-/// The answer of a stage: a response and what is told about it.
-pub(super) type Outcome = (Response<Body>, Told);

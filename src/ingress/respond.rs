@@ -2,31 +2,36 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, uri::PathAndQuery};
 
 use super::{
-    exchange::{Exchange, host_of},
-    journal::Journal,
+    Settings,
+    exchange::Exchange,
+    journal::{Inner, Journal},
 };
 use crate::{
     cache::{
         Entry,
-        rfc9111::{Condition, condition, not_modified_head, partial_content_head},
+        rfc9111::{Condition, RequestHead, condition, not_modified_head, partial_content_head},
     },
-    net::{Answer, Body, Refusal, problem},
-    telemetry::{CacheStatus, Fwd, HitSource, Kind, Reason},
+    net::{Answer, Body, Encoded, Lines, Refusal, problem},
+    telemetry::{CacheStatus, Fwd, HitSource, Kind, Reason, Record},
 };
 
 const X_RESPONSE_TIME: HeaderName = HeaderName::from_static("x-response-time");
 const X_CACHE_STATUS: HeaderName = HeaderName::from_static("x-cache-status");
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
 
 /// What `ingress.expose_headers` lets pages of other origins read.
-const EXPOSED: &str = "X-Response-Time, X-Cache-Status, Cache-Status, Server-Timing, X-Request-Id";
+const EXPOSED: &[u8] = b"X-Response-Time, X-Cache-Status, Cache-Status, Server-Timing, X-Request-Id";
+
+/// The answer of a stage.
+pub(super) struct Ready {
+    pub(super) response: Response<Body>,
+    /// The fields of a stored head, as they are sent.
+    pub(super) encoded: Option<Encoded>,
+    pub(super) told: Told,
+}
 
 /// What is told about an answer: by its head and by its record.
 #[derive(Clone, Copy)]
@@ -40,6 +45,8 @@ pub(super) struct Told {
     /// The status with which the backend answered.
     pub(super) fwd_status: Option<u16>,
     pub(super) is_stored: bool,
+    /// Seconds since the answer was made, where it comes from the store.
+    pub(super) age_s: Option<u64>,
 }
 
 impl Told {
@@ -52,35 +59,43 @@ impl Told {
             ttl_s: None,
             fwd_status: None,
             is_stored: false,
+            age_s: None,
         }
     }
 
-    /// The member of `Cache-Status` (RFC 9211).
-    fn member(&self) -> HeaderValue {
-        use std::fmt::Write as _;
-        let mut text = String::with_capacity(64);
-        text.push_str("touchline");
-        // Writing to a string cannot fail.
-        let _ = match (self.source, self.fwd) {
-            (Some(HitSource::Collapsed), _) => text.write_str("; fwd=uri-miss; collapsed"),
-            (Some(_), None) => text.write_str("; hit"),
-            (_, Some(fwd)) => write!(text, "; fwd={}", fwd.as_str()),
-            (None, None) => Ok(()),
-        };
-        let is_plain_hit =
-            self.source.is_some() && self.source != Some(HitSource::Collapsed) && self.fwd.is_none();
-        if let Some(ttl_s) = self.ttl_s.filter(|_| is_plain_hit) {
-            let _ = write!(text, "; ttl={ttl_s}");
+    /// An answer of our own, in the backend's place.
+    pub(super) const fn refused() -> Self {
+        Self { fwd: Some(Fwd::Bypass), reason: Some(Reason::Refused), ..Self::new(CacheStatus::Bypass) }
+    }
+
+    /// Writes the member of `Cache-Status` (RFC 9211).
+    fn write_member(&self, text: &mut Text) {
+        text.put(b"touchline");
+        match (self.source, self.fwd) {
+            (Some(HitSource::Collapsed), _) => text.put(b"; fwd=uri-miss; collapsed"),
+            (Some(_), None) => {
+                text.put(b"; hit");
+                if let Some(ttl_s) = self.ttl_s {
+                    text.put(b"; ttl=");
+                    text.put(itoa::Buffer::new().format(ttl_s).as_bytes());
+                }
+            }
+            (_, Some(fwd)) => {
+                text.put(b"; fwd=");
+                text.put(fwd.as_str().as_bytes());
+            }
+            (None, None) => {}
         }
         if let Some(status) = self.fwd_status {
-            let _ = write!(text, "; fwd-status={status}");
+            text.put(b"; fwd-status=");
+            text.put(itoa::Buffer::new().format(status).as_bytes());
         }
         if self.is_stored {
-            text.push_str("; stored");
+            text.put(b"; stored");
         } else if let Some(reason) = self.reason.filter(|reason| !self.is_said_by_fwd(*reason)) {
-            let _ = write!(text, "; detail={}", reason.as_str());
+            text.put(b"; detail=");
+            text.put(reason.as_str().as_bytes());
         }
-        HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("touchline"))
     }
 
     /// True for reasons that say no more than the `fwd` word does.
@@ -96,100 +111,111 @@ impl Told {
 }
 
 /// Finishes the answer of a stage.
-pub(super) fn answer(mut exchange: Exchange, mut response: Response<Body>, told: Told) -> Answer<Journal> {
-    let kind = kind_of(&response);
-    note(&mut exchange.journal, &told);
-    let path =
-        exchange.parts.uri.path_and_query().map(|target| Bytes::copy_from_slice(target.as_str().as_bytes()));
-    exchange.journal.note(|record| record.path = path);
-    let head_us = exchange.journal.head(response.status().as_u16(), kind);
-    let settings = &exchange.core.ingress.settings;
+pub(super) fn answer(mut exchange: Exchange, ready: Ready) -> Answer<Journal> {
+    let Ready { mut response, encoded, told } = ready;
+    let settings = exchange.core.ingress.settings();
     let headers = response.headers_mut();
+    let inner = exchange.journal.inner();
     if settings.server_timing {
-        server_timing(headers, &exchange.journal, head_us);
+        inner.app_ms = headers.get(X_RESPONSE_TIME).and_then(own_time);
     }
-    if settings.expose_headers {
-        headers.append(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
-        headers.insert(TIMING_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if settings.debug {
+        inner.key = Some(key_text(&exchange.host, exchange.parts.uri.path_and_query()));
     }
-    headers.insert(X_REQUEST_ID, exchange.request_id);
-    tell(headers, &told, head_us);
-    if exchange.core.ingress.settings.debug {
-        name_key(headers, &exchange.parts);
-    }
-    Answer { response, done: exchange.journal }
-}
-
-/// Adds the `key` parameter of RFC 9211 section 2.7 to our member of `Cache-Status`.
-fn name_key(headers: &mut HeaderMap, request: &http::request::Parts) {
-    let Some(member) = headers.get_all(CACHE_STATUS).iter().next_back().and_then(|value| value.to_str().ok())
-    else {
-        return;
-    };
-    let host = String::from_utf8_lossy(host_of(request)).to_ascii_lowercase();
-    let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
-    // A quoted string of structured fields: backslash and quote are escaped, and neither host nor target holds others.
-    let key = format!("{host}{target}").replace('\\', "\\\\").replace('"', "\\\"");
-    if let Ok(value) = HeaderValue::try_from(format!("{member}; key=\"{key}\"")) {
-        let mut all: Vec<HeaderValue> = headers.get_all(CACHE_STATUS).iter().cloned().collect();
-        all.pop();
-        headers.remove(CACHE_STATUS);
-        for earlier in all.into_iter().chain([value]) {
-            headers.append(CACHE_STATUS, earlier);
+    if !headers.is_empty() {
+        // Ours replace those of the backend.
+        for name in [X_RESPONSE_TIME, X_CACHE_STATUS, X_REQUEST_ID] {
+            headers.remove(name);
         }
     }
+    exchange.journal.answered(response.status().as_u16(), kind_of(&response), told);
+    Answer { response, encoded, done: exchange.journal }
 }
 
 /// An error of our own for a request that is under way.
 pub(super) fn refusal(exchange: Exchange, refusal: Refusal) -> Answer<Journal> {
-    let told = exchange.told;
-    let mut journal = exchange.journal;
-    note(&mut journal, &told);
-    let mut answer = refused(journal, refusal, Some(told));
-    answer.response.headers_mut().insert(X_REQUEST_ID, exchange.request_id);
-    answer
+    refused(exchange.journal, refusal, exchange.told)
 }
 
 /// An error of our own, with what is known about its request.
-pub(super) fn refused(mut journal: Journal, refusal: Refusal, told: Option<Told>) -> Answer<Journal> {
+pub(super) fn refused(mut journal: Journal, refusal: Refusal, told: Told) -> Answer<Journal> {
     let mut response = problem::response(refusal);
+    if refusal.closes() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     journal.refused(refusal);
-    let head_us = journal.head(response.status().as_u16(), Kind::Plain);
-    let told = told.unwrap_or(Told {
-        reason: Some(Reason::Refused),
-        fwd: Some(Fwd::Bypass),
-        ..Told::new(CacheStatus::Bypass)
-    });
-    tell(response.headers_mut(), &told, head_us);
-    Answer { response, done: journal }
+    journal.answered(response.status().as_u16(), Kind::Plain, told);
+    Answer::new(response, journal)
 }
 
 /// The answer to a path that is answered here in the backend's place.
-pub(super) fn own(mut journal: Journal, mut response: Response<Body>) -> Answer<Journal> {
-    let head_us = journal.head(response.status().as_u16(), Kind::Plain);
-    tell(
-        response.headers_mut(),
-        &Told { reason: Some(Reason::Refused), ..Told::new(CacheStatus::Bypass) },
-        head_us,
-    );
-    Answer { response, done: journal }
+pub(super) fn own(mut journal: Journal, response: Response<Body>) -> Answer<Journal> {
+    journal.answered(response.status().as_u16(), Kind::Plain, Told::refused());
+    Answer::new(response, journal)
+}
+
+/// The fields that every answer carries, written when its head is.
+pub(super) fn fields(
+    lines: &mut dyn Lines,
+    settings: &Settings,
+    record: &Record,
+    head_us: u64,
+    inner: &Inner,
+) {
+    let told = &inner.told;
+    let mut text = Text::default();
+    if let Some(age_s) = told.age_s {
+        lines.line("age", itoa::Buffer::new().format(age_s).as_bytes());
+    }
+    write_response_time(&mut text, head_us);
+    lines.line("x-response-time", text.take());
+    lines.line("x-cache-status", told.status.as_str().as_bytes());
+    told.write_member(&mut text);
+    if let Some(key) = &inner.key {
+        text.put(b"; key=\"");
+        text.put(key.as_bytes());
+        text.put(b"\"");
+    }
+    lines.line("cache-status", text.take());
+    match &inner.request_id {
+        Some(id) => lines.line("x-request-id", id.as_bytes()),
+        None => lines.line("x-request-id", record.trace.digits().as_bytes()),
+    }
+    if settings.server_timing {
+        lines.line("server-timing", server_timing(record, head_us, inner.app_ms).as_bytes());
+    }
+    if settings.expose_headers {
+        lines.line("access-control-expose-headers", EXPOSED);
+        lines.line("timing-allow-origin", b"*");
+    }
 }
 
 /// The answer from an entry, as far as the client's conditions and range ask for it.
-pub(super) fn stored(exchange: &Exchange, entry: &Arc<Entry>, now_ms: u64) -> Response<Body> {
+pub(super) fn stored(
+    exchange: &Exchange,
+    head: &RequestHead<'_>,
+    entry: &Arc<Entry>,
+    now_ms: u64,
+    told: Told,
+) -> Ready {
+    let meta = entry.meta();
+    let told = Told { ttl_s: Some(meta.ttl_s(now_ms)), age_s: Some(meta.age_s(now_ms)), ..told };
+    if !head.has_condition() && *head.method == Method::GET {
+        let mut response = Response::new(Body::full(entry.body().clone()));
+        *response.status_mut() = entry.status();
+        let lines = entry.sendable(|headers| Encoded::of(headers).as_bytes().clone());
+        let encoded = Encoded::from_lines(lines, entry.headers().contains_key(header::DATE));
+        return Ready { response, encoded: Some(encoded), told };
+    }
     let length = entry.body().len();
-    let wanted =
-        condition(&exchange.head(), &entry.stored(), length as u64, exchange.ingress().clock.wall_s());
+    let wanted = condition(head, &entry.stored(), length as u64, exchange.ingress().clock.wall_s());
     let mut response = Response::new(Body::Empty);
     match wanted {
         Condition::Full => {
             *response.status_mut() = entry.status();
             *response.headers_mut() = entry.headers().clone();
-            if exchange.parts.method == Method::HEAD {
-                response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-            } else {
-                *response.body_mut() = Body::full(entry.body().clone());
-            }
+            // To a HEAD the length is told and the body is not sent.
+            *response.body_mut() = Body::full(entry.body().clone());
         }
         Condition::NotModified => {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -208,33 +234,56 @@ pub(super) fn stored(exchange: &Exchange, entry: &Arc<Entry>, now_ms: u64) -> Re
             }
         }
     }
-    response.headers_mut().insert(header::AGE, HeaderValue::from(entry.meta().age_s(now_ms)));
-    response
+    Ready { response, encoded: None, told }
 }
 
-fn note(journal: &mut Journal, told: &Told) {
-    journal.note(|record| {
-        record.cache = told.status;
-        record.source = told.source;
-        record.fwd = told.fwd;
-        record.reason = told.reason;
-    });
+/// A short text on the stack.
+struct Text {
+    bytes: [u8; 192],
+    length: usize,
 }
 
-fn tell(headers: &mut HeaderMap, told: &Told, head_us: u64) {
-    headers.insert(X_RESPONSE_TIME, response_time(head_us));
-    headers.insert(X_CACHE_STATUS, HeaderValue::from_static(told.status.as_str()));
-    headers.append(CACHE_STATUS, told.member());
+impl Default for Text {
+    fn default() -> Self {
+        Self { bytes: [0; 192], length: 0 }
+    }
+}
+
+impl Text {
+    /// Adds bytes; what has no room is left out.
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.length + bytes.len();
+        if let Some(room) = self.bytes.get_mut(self.length..end) {
+            room.copy_from_slice(bytes);
+            self.length = end;
+        }
+    }
+
+    /// The text so far; the next one begins anew.
+    fn take(&mut self) -> &[u8] {
+        let length = std::mem::take(&mut self.length);
+        self.bytes.get(..length).unwrap_or_default()
+    }
 }
 
 /// Milliseconds with two decimals and the unit glued on: `11.19ms`.
-fn response_time(us: u64) -> HeaderValue {
+fn write_response_time(text: &mut Text, us: u64) {
     let hundredths = us.saturating_add(5) / 10;
-    let mut text = Vec::with_capacity(16);
-    text.extend_from_slice(itoa::Buffer::new().format(hundredths / 100).as_bytes());
     let digit = |value: u64| b'0' + u8::try_from(value % 10).unwrap_or(0);
-    text.extend_from_slice(&[b'.', digit(hundredths / 10), digit(hundredths), b'm', b's']);
-    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("0.00ms"))
+    text.put(itoa::Buffer::new().format(hundredths / 100).as_bytes());
+    text.put(&[b'.', digit(hundredths / 10), digit(hundredths), b'm', b's']);
+}
+
+/// The time that the backend measured itself, in milliseconds.
+fn own_time(value: &HeaderValue) -> Option<f64> {
+    value.to_str().ok()?.strip_suffix("ms")?.parse().ok()
+}
+
+/// Host and target as the text of a quoted string (RFC 9651 section 3.3.3), for `key` of `Cache-Status`.
+fn key_text(host: &HeaderValue, target: Option<&PathAndQuery>) -> String {
+    let host = String::from_utf8_lossy(host.as_bytes()).to_ascii_lowercase();
+    let target = target.map_or("/", PathAndQuery::as_str);
+    format!("{host}{target}").replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 /// Streams are measured by their first byte, as their length says nothing about speed.
@@ -258,14 +307,11 @@ fn kind_of(response: &Response<Body>) -> Kind {
 }
 
 /// The parts of the time, for a person with a browser's network panel.
-fn server_timing(headers: &mut HeaderMap, journal: &Journal, head_us: u64) {
+fn server_timing(record: &Record, head_us: u64, app_ms: Option<f64>) -> String {
     use std::fmt::Write as _;
-    let app = headers
-        .get(X_RESPONSE_TIME)
-        .and_then(|value| value.to_str().ok()?.strip_suffix("ms")?.parse::<f64>().ok());
-    let Some(record) = journal.record() else { return };
     let parts = &record.parts;
-    let mut text = format!("total;dur={:.2}", micros_to_ms(head_us));
+    let ms = |us: u64| std::time::Duration::from_micros(us).as_secs_f64() * 1000.0;
+    let mut text = format!("total;dur={:.2}", ms(head_us));
     let named = [
         ("queue", parts.queue_us),
         ("cache", parts.cache_us),
@@ -275,23 +321,17 @@ fn server_timing(headers: &mut HeaderMap, journal: &Journal, head_us: u64) {
         ("backend", parts.backend_us),
     ];
     for (name, us) in named.into_iter().filter(|(_, us)| *us > 0) {
-        let _ = write!(text, ", {name};dur={:.2}", micros_to_ms(u64::from(us)));
+        let _ = write!(text, ", {name};dur={:.2}", ms(u64::from(us)));
     }
-    if let Some(app) = app {
+    if let Some(app) = app_ms {
         let _ = write!(text, ", app;dur={app:.2}");
     }
-    if let Ok(value) = HeaderValue::try_from(text) {
-        headers.append(SERVER_TIMING, value);
-    }
-}
-
-fn micros_to_ms(us: u64) -> f64 {
-    std::time::Duration::from_micros(us).as_secs_f64() * 1000.0
+    text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Told, response_time};
+    use super::{Text, Told, write_response_time};
     use crate::telemetry::{CacheStatus, Fwd, HitSource, Reason};
 
     #[test]
@@ -305,7 +345,9 @@ mod tests {
             (2_000_004, "2000.00ms"),
         ];
         for (us, text) in table {
-            assert_eq!(response_time(us), text, "{us}");
+            let mut written = Text::default();
+            write_response_time(&mut written, us);
+            assert_eq!(written.take(), text.as_bytes(), "{us}");
         }
     }
 
@@ -338,7 +380,9 @@ mod tests {
             (method, "touchline; fwd=method"),
         ];
         for (told, expected) in table {
-            assert_eq!(told.member(), expected);
+            let mut text = Text::default();
+            told.write_member(&mut text);
+            assert_eq!(String::from_utf8_lossy(text.take()), expected);
         }
     }
 }

@@ -35,29 +35,103 @@ pub(super) struct Route {
     pub(super) bulkhead: Option<Arc<Bulkhead>>,
     /// Its name in purges.
     pub(super) name: Arc<str>,
-    template: PathTemplate,
+    template: Option<PathTemplate>,
 }
 
-/// One way to match, and the route behind it.
-struct Candidate {
+/// One way to match, and what is behind it.
+struct Candidate<T> {
     template: PathTemplate,
     methods: Vec<Method>,
     host: Option<String>,
-    route: Arc<Route>,
+    value: T,
 }
 
-/// All routes.
+/// Path templates compiled to a lookup.
+pub(super) struct Matcher<T> {
+    exact: HashMap<Box<str>, Vec<Candidate<T>>, foldhash::fast::RandomState>,
+    by_length: Vec<Vec<Candidate<T>>>,
+    with_rest: Vec<Candidate<T>>,
+}
+
+/// All routes of the configuration.
 pub struct RouteTable {
-    exact: HashMap<Box<str>, Vec<Candidate>, foldhash::fast::RandomState>,
-    by_length: Vec<Vec<Candidate>>,
-    with_rest: Vec<Candidate>,
-    denied: Vec<Candidate>,
+    routes: Matcher<Arc<Route>>,
+    denied: Vec<Candidate<Arc<Route>>>,
     unmatched: Arc<Route>,
 }
 
-/// Templates that the backend itself told, for labels only.
-pub(super) struct Learned {
-    table: RouteTable,
+/// Templates that the backend itself told. They are labels only.
+pub(super) type Learned = Matcher<Arc<RouteStats>>;
+
+impl<T> Default for Matcher<T> {
+    fn default() -> Self {
+        Self { exact: HashMap::default(), by_length: Vec::new(), with_rest: Vec::new() }
+    }
+}
+
+impl<T> Matcher<T> {
+    fn insert(&mut self, candidate: Candidate<T>) {
+        let segments = &candidate.template.segments;
+        if matches!(segments.last(), Some(PathSegment::Rest(_))) {
+            self.with_rest.push(candidate);
+        } else if segments.iter().all(|segment| matches!(segment, PathSegment::Literal(_))) {
+            self.exact.entry(candidate.template.to_string().into()).or_default().push(candidate);
+        } else {
+            let length = segments.len();
+            if self.by_length.len() <= length {
+                self.by_length.resize_with(length + 1, Vec::new);
+            }
+            if let Some(group) = self.by_length.get_mut(length) {
+                group.push(candidate);
+            }
+        }
+    }
+
+    /// Adds a label for a template; one that does not parse costs only its label.
+    pub(super) fn learn(&mut self, path: &str, methods: &[String], value: T) {
+        let Ok(template) = PathTemplate::parse(path) else { return };
+        let methods =
+            methods.iter().filter_map(|method| Method::from_bytes(method.as_bytes()).ok()).collect();
+        self.insert(Candidate { template, methods, host: None, value });
+    }
+
+    /// Brings the candidates into the order in which they are tried.
+    pub(super) fn sort(&mut self) {
+        // Stable: among equals the first one written wins.
+        self.by_length.iter_mut().for_each(|group| group.sort_by(Candidate::order));
+        self.with_rest.sort_by(Candidate::order);
+        self.exact.values_mut().for_each(|group| group.sort_by(Candidate::order));
+    }
+
+    /// What is behind the most specific template that a request matches.
+    pub(super) fn find(&self, method: &Method, host: &[u8], path: &str) -> Option<&T> {
+        let fits = |candidate: &&Candidate<T>| candidate.takes(method, host);
+        if let Some(candidate) = self.exact.get(path).and_then(|group| group.iter().find(fits)) {
+            return Some(&candidate.value);
+        }
+        if self.by_length.is_empty() && self.with_rest.is_empty() {
+            return None;
+        }
+        let length = memchr::memchr_iter(b'/', path.as_bytes()).count();
+        let of_length = self.by_length.get(length).map(Vec::as_slice).unwrap_or_default();
+        let fixed = first_match(of_length, method, host, path);
+        let open = first_match(&self.with_rest, method, host, path);
+        let found = match (fixed, open) {
+            (Some(fixed), Some(open)) if Candidate::order(open, fixed).is_lt() => open,
+            (Some(candidate), _) | (None, Some(candidate)) => candidate,
+            (None, None) => return None,
+        };
+        Some(&found.value)
+    }
+}
+
+fn first_match<'a, T>(
+    group: &'a [Candidate<T>],
+    method: &Method,
+    host: &[u8],
+    path: &str,
+) -> Option<&'a Candidate<T>> {
+    group.iter().find(|candidate| candidate.takes(method, host) && matches(&candidate.template, path))
 }
 
 impl RouteTable {
@@ -70,18 +144,6 @@ impl RouteTable {
         ingress: &config::Ingress,
         telemetry: &Telemetry,
     ) -> Result<Self, CompileError> {
-        let mut table = Self::empty(config, ingress, telemetry);
-        for written in &ingress.routes {
-            let template = PathTemplate::parse(&written.path)
-                .map_err(|error| CompileError::new(&written.path, &error))?;
-            let route = Arc::new(compile_route(config, ingress, written, &template, telemetry)?);
-            table.insert(written, template, route)?;
-        }
-        table.sort();
-        Ok(table)
-    }
-
-    fn empty(config: &config::Config, ingress: &config::Ingress, telemetry: &Telemetry) -> Self {
         let unmatched = Route {
             stats: telemetry.unmatched(),
             policy: Policy::from_config(&config.cache, None),
@@ -92,132 +154,55 @@ impl RouteTable {
             first_byte: None,
             bulkhead: None,
             name: Arc::from("unmatched"),
-            template: PathTemplate { segments: Vec::new() },
+            template: None,
         };
-        Self {
-            exact: HashMap::default(),
-            by_length: Vec::new(),
-            with_rest: Vec::new(),
-            denied: Vec::new(),
-            unmatched: Arc::new(unmatched),
-        }
-    }
-
-    fn insert(
-        &mut self,
-        written: &config::Route,
-        template: PathTemplate,
-        route: Arc<Route>,
-    ) -> Result<(), CompileError> {
-        let methods = written
-            .methods
-            .iter()
-            .map(|method| {
-                Method::from_bytes(method.as_bytes())
-                    .map_err(|error| CompileError::new(&written.path, &error))
-            })
-            .collect::<Result<_, _>>()?;
-        let host = written.host.as_ref().map(|host| host.to_ascii_lowercase());
-        let candidate = Candidate { template, methods, host, route };
-        if written.deny {
-            self.denied.push(candidate);
-        } else if candidate.template.segments.iter().all(|segment| matches!(segment, PathSegment::Literal(_)))
-        {
-            self.exact.entry(written.path.clone().into()).or_default().push(candidate);
-        } else if matches!(candidate.template.segments.last(), Some(PathSegment::Rest(_))) {
-            self.with_rest.push(candidate);
-        } else {
-            let length = candidate.template.segments.len();
-            if self.by_length.len() <= length {
-                self.by_length.resize_with(length + 1, Vec::new);
-            }
-            if let Some(group) = self.by_length.get_mut(length) {
-                group.push(candidate);
+        let mut table =
+            Self { routes: Matcher::default(), denied: Vec::new(), unmatched: Arc::new(unmatched) };
+        for written in &ingress.routes {
+            let fault = |error: &dyn std::error::Error| CompileError::new(&written.path, error);
+            let template = PathTemplate::parse(&written.path).map_err(|error| fault(&error))?;
+            let methods = written.methods.iter().map(|method| Method::from_bytes(method.as_bytes()));
+            let methods = methods.collect::<Result<_, _>>().map_err(|error| fault(&error))?;
+            let host = written.host.as_ref().map(|host| host.to_ascii_lowercase());
+            let value = Arc::new(compile_route(config, ingress, written, &template, telemetry)?);
+            let candidate = Candidate { template, methods, host, value };
+            if written.deny {
+                table.denied.push(candidate);
+            } else {
+                table.routes.insert(candidate);
             }
         }
-        Ok(())
-    }
-
-    fn sort(&mut self) {
-        // Stable: among equals the first one written wins. One with a host beats one without.
-        let order = |a: &Candidate, b: &Candidate| {
-            specificity(&a.template, &b.template).then(b.host.is_some().cmp(&a.host.is_some()))
-        };
-        self.by_length.iter_mut().for_each(|group| group.sort_by(order));
-        self.with_rest.sort_by(order);
-        self.exact.values_mut().for_each(|group| group.sort_by(order));
+        table.routes.sort();
+        Ok(table)
     }
 
     /// The most specific route for a request, or the one of requests that match none.
     pub(super) fn find(&self, method: &Method, host: &[u8], path: &str) -> &Arc<Route> {
-        self.matching(method, host, path).unwrap_or(&self.unmatched)
-    }
-
-    fn matching(&self, method: &Method, host: &[u8], path: &str) -> Option<&Arc<Route>> {
-        let fits = |candidate: &&Candidate| candidate.takes(method, host);
-        if let Some(candidate) = self.exact.get(path).and_then(|group| group.iter().find(fits)) {
-            return Some(&candidate.route);
-        }
-        if self.by_length.is_empty() && self.with_rest.is_empty() {
-            return None;
-        }
-        let length = path.bytes().filter(|byte| *byte == b'/').count();
-        let of_length = self.by_length.get(length).map(Vec::as_slice).unwrap_or_default();
-        of_length
-            .iter()
-            .chain(&self.with_rest)
-            .filter(fits)
-            .find(|candidate| matches(&candidate.template, path))
-            .map(|candidate| &candidate.route)
+        self.routes.find(method, host, path).unwrap_or(&self.unmatched)
     }
 
     /// The route that denies a request under any reading of its path that a server might make.
     pub(super) fn denies(&self, method: &Method, host: &[u8], path: &str) -> Option<&Arc<Route>> {
-        if self.denied.is_empty() {
-            return None;
-        }
+        let mut candidates = self.denied.iter().filter(|candidate| candidate.takes(method, host)).peekable();
+        candidates.peek()?;
         let readings = deny::readings(path);
-        self.denied
-            .iter()
-            .filter(|candidate| candidate.takes(method, host))
+        candidates
             .find(|candidate| readings.iter().any(|reading| deny::matches(&candidate.template, reading)))
-            .map(|candidate| &candidate.route)
-    }
-}
-
-impl Learned {
-    /// Compiles templates as labels. They change nothing but statistics.
-    pub(super) fn compile(
-        config: &config::Config,
-        ingress: &config::Ingress,
-        telemetry: &Telemetry,
-        templates: &[(String, Vec<String>)],
-    ) -> Self {
-        let mut table = RouteTable::empty(config, ingress, telemetry);
-        for (path, methods) in templates {
-            let Ok(template) = PathTemplate::parse(path) else { continue };
-            let written =
-                config::Route { path: path.clone(), methods: methods.clone(), ..config::Route::default() };
-            let Ok(route) = compile_route(config, ingress, &written, &template, telemetry) else { continue };
-            // A template that cannot be inserted only costs its label.
-            let _ = table.insert(&written, template, Arc::new(route));
-        }
-        table.sort();
-        Self { table }
-    }
-
-    /// The statistics of the template that a request matches.
-    pub(super) fn stats(&self, method: &Method, path: &str) -> Option<&Arc<RouteStats>> {
-        self.table.matching(method, b"", path).map(|route| &route.stats)
+            .map(|candidate| &candidate.value)
     }
 }
 
 impl Route {
+    /// True for the route of requests that match none.
+    pub(super) const fn is_unmatched(&self) -> bool {
+        self.template.is_none()
+    }
+
     /// The parameters of a path that matched this route's template, by name.
     pub(super) fn parameters<'a>(&'a self, path: &'a str) -> Vec<(&'a str, &'a str)> {
         let mut rest = path.strip_prefix('/').unwrap_or(path);
         let mut found = Vec::new();
-        for segment in &self.template.segments {
+        for segment in self.template.iter().flat_map(|template| &template.segments) {
             let (this, after) = rest.split_once('/').unwrap_or((rest, ""));
             match segment {
                 PathSegment::Literal(_) => {}
@@ -230,7 +215,12 @@ impl Route {
     }
 }
 
-impl Candidate {
+impl<T> Candidate<T> {
+    /// The order in which candidates are tried: from the most specific template to the least, and one with a host first.
+    fn order(a: &Self, b: &Self) -> Ordering {
+        specificity(&a.template, &b.template).then(b.host.is_some().cmp(&a.host.is_some()))
+    }
+
     fn takes(&self, method: &Method, host: &[u8]) -> bool {
         let is_method = self.methods.is_empty()
             || self.methods.contains(method)
@@ -246,6 +236,8 @@ pub(super) fn is_host(host: &[u8], wanted: &str) -> bool {
     } else {
         host.split(|byte| *byte == b':').next().unwrap_or(host)
     };
+    // `example.` is the same host as `example` (RFC 3986 section 3.2.2).
+    let name = name.strip_suffix(b".").unwrap_or(name);
     name.eq_ignore_ascii_case(wanted.as_bytes()) || host.eq_ignore_ascii_case(wanted.as_bytes())
 }
 
@@ -260,6 +252,9 @@ fn compile_route(
     let label = written.name.as_deref().unwrap_or(&written.path);
     let slow_after = written.slow_after.unwrap_or(ingress.slow_after);
     let stats = telemetry.route(label, slow_after);
+    if written.methods.is_empty() {
+        stats.set_slow_after(slow_after);
+    }
     for method in &written.methods {
         stats.set_slow_after_for(record::Method::from_name(method), slow_after);
     }
@@ -279,36 +274,30 @@ fn compile_route(
             .in_flight
             .map(|size| Arc::new(Bulkhead::new(size, ingress.upstream.queue, ingress.upstream.wait))),
         name: Arc::from(label),
-        template: template.clone(),
+        template: Some(template.clone()),
     })
 }
 
 /// True when `path` has the shape of `template`. Both begin with a slash.
-pub(super) fn matches(template: &PathTemplate, path: &str) -> bool {
-    let Some(mut rest) = path.strip_prefix('/') else { return false };
-    let mut segments = template.segments.iter().peekable();
-    while let Some(segment) = segments.next() {
+fn matches(template: &PathTemplate, path: &str) -> bool {
+    let Some(mut rest) = path.as_bytes().strip_prefix(b"/").map(Some) else { return false };
+    for segment in &template.segments {
         if let PathSegment::Rest(_) = segment {
-            return true;
+            return rest.is_some();
         }
-        let (this, after) = match rest.split_once('/') {
-            Some((this, after)) => (this, Some(after)),
-            None => (rest, None),
-        };
+        let Some(text) = rest else { return false };
+        let end = memchr::memchr(b'/', text);
+        let this = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
         let fits = match segment {
-            PathSegment::Literal(text) => this == text,
+            PathSegment::Literal(literal) => this == literal.as_bytes(),
             PathSegment::Parameter(_) | PathSegment::Rest(_) => !this.is_empty(),
         };
         if !fits {
             return false;
         }
-        match (after, segments.peek()) {
-            (None, None) => return true,
-            (Some(after), Some(_)) => rest = after,
-            (Some(_), None) | (None, Some(_)) => return false,
-        }
+        rest = end.and_then(|end| text.get(end + 1..));
     }
-    false
+    rest.is_none()
 }
 
 /// Orders templates from the most specific to the least.
@@ -371,6 +360,15 @@ mod tests {
         assert_eq!(found("/api/team/7"), "/api/{kind}/{id}");
         assert_eq!(found("/api/team/7/x"), "/api/{rest*}");
         assert_eq!(found("/other"), "/{rest*}");
+    }
+
+    #[test]
+    fn a_literal_on_the_left_beats_a_parameter_even_when_a_rest_follows() {
+        let table = table(&[("/{tenant}/{page}", &[], false), ("/api/{rest*}", &[], false)]);
+        let found = |path| table.find(&Method::GET, b"x", path).stats.template().to_owned();
+
+        assert_eq!(found("/api/me"), "/api/{rest*}");
+        assert_eq!(found("/acme/me"), "/{tenant}/{page}");
     }
 
     #[test]

@@ -111,11 +111,11 @@ impl Service for Backend {
             response.headers_mut().insert(DATE, date);
         }
         response.headers_mut().insert(SERVER, HeaderValue::from_static("coach-backend"));
-        Answer { response, done: () }
+        Answer::new(response, ())
     }
 
     fn refuse(&self, refusal: Refusal, _context: Context) -> Answer<()> {
-        Answer { response: problem::response(refusal), done: () }
+        Answer::new(problem::response(refusal), ())
     }
 }
 

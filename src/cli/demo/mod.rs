@@ -155,6 +155,7 @@ impl Show {
                 gate: Gate::new(limits.connections, 0, Arc::new(ListenerStats::default())),
                 limits: Arc::new(h1::Limits::downstream(&limits, Underscores::Forward)),
                 http2: None,
+                buffers: Arc::default(),
                 drain: drain.clone(),
             };
             serve::spawn(socket, serving).context("serving the pretended backend")?;

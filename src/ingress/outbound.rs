@@ -1,0 +1,120 @@
+//! The request as it goes out: what the client sent, less what is not the backend's business, plus who asks.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Uri, header, uri::PathAndQuery};
+
+use super::{exchange::Exchange, fetch::Plan};
+use crate::{
+    cache::{
+        cookie_values,
+        rfc9111::{RequestHead, make_conditional, make_unconditional, normal_encoding},
+    },
+    net::headers,
+    upstream::Head,
+};
+
+/// A request for the backend. The client's own head stays with the exchange where it is needed again.
+pub(super) struct Outbound {
+    pub(super) headers: HeaderMap,
+    /// A target that differs from the client's.
+    uri: Option<Uri>,
+}
+
+impl Outbound {
+    /// The request for a fetch by this plan. Without a cache in play the client's fields are moved, not copied.
+    pub(super) fn new(exchange: &mut Exchange, plan: &Plan) -> Self {
+        let may_fill = plan.lookup.is_some();
+        let map = if may_fill {
+            exchange.parts.headers.clone()
+        } else {
+            std::mem::take(&mut exchange.parts.headers)
+        };
+        let mut outbound = Self { headers: map, uri: None };
+        if may_fill {
+            headers::strip_claims(&mut outbound.headers);
+        }
+        exchange.introduce(&mut outbound.headers);
+        if exchange.is_upgrade {
+            outbound.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        let has_rule = may_fill && exchange.route.policy.has_rule();
+        match &plan.base {
+            Some(entry) => make_conditional(&mut outbound.headers, &entry.stored()),
+            None if has_rule && !outbound.headers.contains_key(header::RANGE) => {
+                make_unconditional(&mut outbound.headers);
+            }
+            None => {}
+        }
+        if has_rule {
+            outbound.keep_keyed_only(exchange);
+        }
+        outbound
+    }
+
+    /// Asks for the whole answer, whatever the store has.
+    pub(super) fn make_unconditional(&mut self) {
+        make_unconditional(&mut self.headers);
+    }
+
+    /// The head for the wire.
+    pub(super) fn head<'a>(&'a self, exchange: &'a Exchange) -> Head<'a> {
+        let uri = self.uri.as_ref().unwrap_or(&exchange.parts.uri);
+        Head { method: &exchange.parts.method, uri, headers: &self.headers }
+    }
+
+    /// The head for decisions on the answer.
+    pub(super) fn as_sent<'a>(&'a self, exchange: &'a Exchange) -> RequestHead<'a> {
+        let target = exchange.target().as_bytes();
+        let head = RequestHead::new(&exchange.parts.method, exchange.host.as_bytes(), target, &self.headers);
+        // Conditions of our own are no wish of the client for less than the whole.
+        if self.headers.contains_key(header::RANGE) { head } else { head.for_whole() }
+    }
+
+    /// What is not in the key does not reach the backend on a fetch that fills: it could shape the copy that others get.
+    /// Credentials stay: with them a request gets here only where the operator has said that the answer is the same for
+    /// all.
+    fn keep_keyed_only(&mut self, exchange: &Exchange) {
+        let rule = &exchange.route.key;
+        let map = &mut self.headers;
+        let kept: Vec<Vec<u8>> = rule
+            .cookies
+            .iter()
+            .flat_map(|name| {
+                let values = cookie_values(map, name);
+                values.map(|value| [name.as_bytes(), b"=", value].concat()).collect::<Vec<_>>()
+            })
+            .collect();
+        map.remove(header::COOKIE);
+        if !kept.is_empty()
+            && let Ok(cookie) = HeaderValue::from_bytes(&kept.join(&b"; "[..]))
+        {
+            map.insert(header::COOKIE, cookie);
+        }
+        if let Some(encoding) = normal_encoding(map) {
+            map.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+        }
+        // The host in the spelling of the key: an application may write it into links.
+        let host = crate::cache::canonical_authority(exchange.scheme, exchange.host.as_bytes());
+        if host != exchange.host.as_bytes()
+            && let Ok(host) = HeaderValue::from_bytes(&host)
+        {
+            map.insert(header::HOST, host);
+        }
+        self.uri = filtered(exchange);
+    }
+}
+
+/// The target without the parameters that are not in the key; `None` when it stays as it is.
+fn filtered(exchange: &Exchange) -> Option<Uri> {
+    let uri = &exchange.parts.uri;
+    let query = uri.query().map(str::as_bytes);
+    let kept = exchange.route.key.query.for_backend(query);
+    if kept.as_deref() == query {
+        return None;
+    }
+    let target = match kept {
+        Some(kept) => [uri.path().as_bytes(), b"?", &kept].concat(),
+        None => uri.path().as_bytes().to_vec(),
+    };
+    PathAndQuery::from_maybe_shared(Bytes::from(target)).ok().map(Uri::from)
+}
