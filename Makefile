@@ -39,5 +39,5 @@ bench: ## Run touchline beside its peers and rewrite the tables of docs/benchmar
 	benches/peers/run $(ARGS)
 
 docs: ## Rewrite the generated documents and build the API docs
-	UPDATE_GOLDEN=1 $(CARGO) test --locked --test documents
+	UPDATE_GOLDEN=1 $(CARGO) test --locked --test documents --test metrics_doc
 	$(CARGO) doc --locked --no-deps

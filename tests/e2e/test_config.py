@@ -138,7 +138,13 @@ def test_variables_and_defaults_are_filled_in_and_secrets_are_not_echoed(tmp_pat
         .replace("control: {", 'control: { token: "${E2E_TOKEN}",')
     )
 
-    done = run(tmp_path, text, "check", "--effective", env={"E2E_TOKEN": "canary-secret", "E2E_BACKEND": "http://127.0.0.1:8123"})
+    done = run(
+        tmp_path,
+        text,
+        "check",
+        "--effective",
+        env={"E2E_TOKEN": "canary-secret", "E2E_BACKEND": "http://127.0.0.1:8123"},
+    )
 
     assert done.returncode == 0, done.stderr
     assert "8123" in done.stdout

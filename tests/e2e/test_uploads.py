@@ -113,7 +113,8 @@ def test_an_early_answer_ends_the_upload_and_leaves_no_bytes_behind(touchline, f
         lambda sock, request: (
             sock.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"),
             False,
-        )[1]
+        )[1],
+        reads_bodies=False,
     )
     proxy = touchline(server)
     smuggled = b"GET /smuggled HTTP/1.1\r\nHost: app.example\r\n\r\n"

@@ -1,0 +1,377 @@
+//! Hits, ages, conditions, ranges, variants and staleness of the cache in front of a real backend.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use crate::support::{
+    app::Setup,
+    backend::{Backend, Step, answer, ok, text},
+    client::{get, get_with, raw, request, request_text},
+    fault::{Faults, Mode},
+    until, until_async,
+};
+
+/// A backend whose answers say how many there were before; `fields` are theirs.
+async fn counting(fields: &'static [&'static str]) -> Backend {
+    let count = Arc::new(AtomicUsize::new(0));
+    Backend::start(move |_| answer("200 OK", fields, &format!("answer {}", count.fetch_add(1, SeqCst)))).await
+}
+
+#[tokio::test]
+async fn the_first_request_is_a_miss_and_the_second_a_hit() {
+    let backend = counting(&["Content-Type: text/plain", "X-Mine: 1"]).await;
+    let proxy = Setup::before(&backend).cached("ttl: 1m").start();
+
+    let miss = get(proxy.address, "/cached/a").await;
+    let hit = get(proxy.address, "/cached/a").await;
+
+    assert_eq!((miss.cache(), miss.detail()), ("miss", "touchline; fwd=uri-miss; fwd-status=200; stored"));
+    assert_eq!(hit.cache(), "hit");
+    assert!(hit.detail().starts_with("touchline; hit; ttl="), "{}", hit.detail());
+    assert_eq!((hit.body.as_slice(), hit.status), (miss.body.as_slice(), 200));
+    assert_eq!((hit.field("content-type"), hit.field("x-mine"), hit.field("age")), ("text/plain", "1", "0"));
+    assert_eq!(miss.field("etag"), hit.field("etag"));
+    assert_eq!(backend.count(), 1);
+}
+
+#[tokio::test]
+async fn what_the_backend_declares_fresh_is_kept_without_a_rule() {
+    let backend = counting(&["Cache-Control: max-age=60", "Age: 7"]).await;
+    let proxy = Setup::before(&backend).start();
+
+    get(proxy.address, "/any").await;
+    let hit = get(proxy.address, "/any").await;
+    let other = get(proxy.address, "/any?x").await;
+
+    assert_eq!((hit.cache(), other.cache()), ("hit", "miss"));
+    assert!(["7", "8"].contains(&hit.field("age")), "{}", hit.field("age"));
+    assert_eq!(backend.count(), 2);
+}
+
+#[tokio::test]
+async fn an_entry_ends_with_its_lifetime() {
+    let backend = counting(&[]).await;
+    let proxy = Setup::before(&backend).cached("ttl: 300ms").start();
+
+    get(proxy.address, "/cached/a").await;
+    assert_eq!(get(proxy.address, "/cached/a").await.cache(), "hit");
+    until_async("the entry is out of date", || async {
+        get(proxy.address, "/cached/a").await.cache() == "miss"
+    })
+    .await;
+
+    assert_eq!(backend.count(), 2);
+}
+
+#[tokio::test]
+async fn conditions_are_answered_from_the_cache() {
+    let backend = counting(&["ETag: \"one\"", "Last-Modified: Wed, 01 Jan 2020 00:00:00 GMT"]).await;
+    let proxy = Setup::before(&backend).cached("ttl: 1m").start();
+    get(proxy.address, "/cached/a").await;
+
+    let cases = [
+        ("If-None-Match: \"one\"", 304),
+        ("If-None-Match: W/\"one\", \"two\"", 304),
+        ("If-None-Match: \"two\"", 200),
+        ("If-Modified-Since: Wed, 01 Jan 2020 00:00:00 GMT", 304),
+        ("If-Modified-Since: Tue, 31 Dec 2019 00:00:00 GMT", 200),
+    ];
+    for (field, status) in cases {
+        let answer = get_with(proxy.address, "/cached/a", &[field]).await;
+
+        assert_eq!((answer.status, answer.cache()), (status, "hit"), "{field}");
+        assert_eq!(answer.body.is_empty(), status == 304, "{field}");
+        assert_eq!((answer.field("etag"), answer.fields("age").len()), ("\"one\"", 1), "{field}");
+    }
+    assert_eq!(backend.count(), 1);
+}
+
+#[tokio::test]
+async fn a_rule_gives_an_answer_without_a_tag_one_of_ours() {
+    let backend = counting(&[]).await;
+    let proxy = Setup::before(&backend).cached("ttl: 1m").start();
+
+    let etag = get(proxy.address, "/cached/a").await.field("etag").to_owned();
+    let again = get_with(proxy.address, "/cached/a", &[&format!("If-None-Match: {etag}")]).await;
+
+    assert!(etag.starts_with('"'), "{etag}");
+    assert_eq!((again.status, again.cache()), (304, "hit"));
+}
+
+#[tokio::test]
+async fn heads_and_ranges_are_answered_from_the_cache() {
+    let backend = Backend::start(|_| answer("200 OK", &["ETag: \"one\""], "0123456789")).await;
+    let proxy = Setup::before(&backend).cached("ttl: 1m").start();
+    get(proxy.address, "/cached/a").await;
+
+    let head = raw(proxy.address, request_text("HEAD", "/cached/a", &[], "")).await;
+    assert_eq!((head.cache(), head.field("content-length")), ("hit", "10"));
+    let cases = [
+        ("Range: bytes=2-4", 206, "234", "bytes 2-4/10"),
+        ("Range: bytes=7-", 206, "789", "bytes 7-9/10"),
+        ("Range: bytes=-3", 206, "789", "bytes 7-9/10"),
+        ("Range: bytes=10-", 416, "", "bytes */10"),
+        ("Range: bytes=0-1,3-4", 200, "0123456789", ""),
+    ];
+    for (field, status, body, range) in cases {
+        let answer = get_with(proxy.address, "/cached/a", &[field]).await;
+
+        assert_eq!(
+            (answer.status, answer.text().as_str(), answer.field("content-range")),
+            (status, body, range),
+            "{field}"
+        );
+        assert_eq!(answer.cache(), "hit", "{field}");
+    }
+    let stale_part = get_with(proxy.address, "/cached/a", &["Range: bytes=0-1", "If-Range: \"two\""]).await;
+    assert_eq!((stale_part.status, stale_part.text().as_str()), (200, "0123456789"));
+    assert_eq!(backend.count(), 1);
+}
+
+#[tokio::test]
+async fn a_head_that_misses_does_not_fill() {
+    let backend = Backend::start(|request| match request.method() {
+        "HEAD" => crate::support::backend::send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"),
+        _ => ok("body"),
+    })
+    .await;
+    let proxy = Setup::before(&backend).cached("ttl: 1m").start();
+
+    raw(proxy.address, request_text("HEAD", "/cached/a", &[], "")).await;
+    let get = get(proxy.address, "/cached/a").await;
+
+    assert_eq!((get.cache(), get.text().as_str()), ("miss", "body"));
+}
+
+#[tokio::test]
+async fn variants_are_kept_apart() {
+    let backend = Backend::start(|request| {
+        answer(
+            "200 OK",
+            &["Vary: Accept-Language", "Cache-Control: max-age=60"],
+            request.field("accept-language").unwrap_or("-"),
+        )
+    })
+    .await;
+    let proxy = Setup::before(&backend).start();
+
+    for round in ["miss", "hit"] {
+        for language in ["de", "en"] {
+            let answer = get_with(proxy.address, "/a", &[&format!("Accept-Language: {language}")]).await;
+            assert_eq!((answer.text().as_str(), answer.cache()), (language, round));
+        }
+    }
+    let none = get(proxy.address, "/a").await;
+    assert_eq!((none.text().as_str(), none.cache()), ("-", "miss"));
+}
+
+#[tokio::test]
+async fn a_304_of_the_backend_renews_the_entry() {
+    let backend = Backend::start(|request| match request.field("if-none-match") {
+        Some("\"one\"") => {
+            crate::support::backend::send("HTTP/1.1 304 Not Modified\r\nETag: \"one\"\r\nX-Round: 2\r\n\r\n")
+        }
+        _ => answer("200 OK", &["ETag: \"one\"", "X-Round: 1"], "body"),
+    })
+    .await;
+    let proxy = Setup::before(&backend).cached("ttl: 200ms").start();
+
+    assert_eq!(get(proxy.address, "/cached/a").await.cache(), "miss");
+    until_async("the entry is validated", || async {
+        let answer = get(proxy.address, "/cached/a").await;
+        assert_eq!(answer.text(), "body");
+        match answer.cache() {
+            "hit" => false,
+            "revalidated" => {
+                assert_eq!(answer.detail(), "touchline; fwd=stale; fwd-status=304");
+                assert_eq!(answer.field("x-round"), "2");
+                true
+            }
+            other => panic!("{other}"),
+        }
+    })
+    .await;
+    assert_eq!(get(proxy.address, "/cached/a").await.cache(), "hit");
+    assert_eq!(backend.count(), 2);
+}
+
+#[tokio::test]
+async fn a_stale_answer_is_served_while_one_request_renews_it() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let backend = Backend::start(move |_| {
+        let body = format!("answer {}", count.fetch_add(1, SeqCst));
+        vec![Step::Wait(Duration::from_millis(100)), Step::Send(text("200 OK", &[], &body).into_bytes())]
+    })
+    .await;
+    let proxy = Setup::before(&backend).cached("ttl: 200ms, stale_while_revalidate: 1m").start();
+    get(proxy.address, "/cached/a").await;
+    until_async("the entry is stale", || async { get(proxy.address, "/cached/a").await.cache() == "stale" })
+        .await;
+
+    for _ in 0..20 {
+        let answer = get(proxy.address, "/cached/a").await;
+        if answer.cache() != "stale" {
+            break;
+        }
+        assert_eq!(answer.text(), "answer 0");
+        assert!(answer.detail().contains("detail=swr"), "{}", answer.detail());
+    }
+
+    until_async("the entry is new", || async { get(proxy.address, "/cached/a").await.text() == "answer 1" })
+        .await;
+    assert_eq!(backend.count(), 2, "more than one request renewed it");
+}
+
+#[tokio::test]
+async fn a_stale_answer_is_better_than_none() {
+    let backend = counting(&[]).await;
+    let faults = Faults::before(backend.address).await;
+    let proxy = Setup::at(faults.address).upstream("first_byte: 200ms").cached("ttl: 100ms").start();
+    get(proxy.address, "/cached/a").await;
+
+    for mode in [Mode::Refuse, Mode::Hang] {
+        faults.set(mode).await;
+        until_async("the entry is stale", || async {
+            get(proxy.address, "/cached/a").await.cache() == "stale"
+        })
+        .await;
+        let answer = get(proxy.address, "/cached/a").await;
+        let other = get(proxy.address, "/cached/b").await;
+
+        assert_eq!(
+            (answer.status, answer.text().as_str(), answer.cache()),
+            (200, "answer 0", "stale"),
+            "{mode:?}"
+        );
+        assert!(answer.detail().contains("detail=disconnect"), "{}", answer.detail());
+        assert!(other.status >= 502, "{}", other.status);
+    }
+}
+
+#[tokio::test]
+async fn a_stale_answer_covers_an_error_where_the_route_says_so() {
+    let is_broken = Arc::new(AtomicUsize::new(0));
+    let broken = Arc::clone(&is_broken);
+    let backend = Backend::start(move |_| {
+        if broken.load(SeqCst) == 0 { ok("good") } else { answer("503 Service Unavailable", &[], "bad") }
+    })
+    .await;
+    let proxy = Setup::before(&backend)
+        .routes("{ path: /covered, cache: { ttl: 100ms, stale_if_error: 1m } }, { path: /plain, cache: { ttl: 100ms } }")
+        .start();
+    get(proxy.address, "/covered").await;
+    get(proxy.address, "/plain").await;
+    is_broken.store(1, SeqCst);
+
+    until_async("the plain one is out of date", || async {
+        get(proxy.address, "/plain").await.status == 503
+    })
+    .await;
+    let covered = get(proxy.address, "/covered").await;
+
+    assert_eq!((covered.status, covered.text().as_str(), covered.cache()), (200, "good", "stale"));
+    assert_eq!(covered.detail(), "touchline; fwd=stale; fwd-status=503; detail=sie");
+}
+
+#[tokio::test]
+async fn a_write_ends_the_copy_of_its_target() {
+    let backend = counting(&["Cache-Control: max-age=60"]).await;
+    let proxy = Setup::before(&backend).start();
+
+    get(proxy.address, "/a").await;
+    get(proxy.address, "/b").await;
+    assert_eq!(get(proxy.address, "/a").await.cache(), "hit");
+    assert_eq!(request(proxy.address, "POST", "/a", "x").await.cache(), "bypass");
+
+    assert_eq!(get(proxy.address, "/a").await.cache(), "miss");
+    assert_eq!(get(proxy.address, "/b").await.cache(), "hit");
+}
+
+#[tokio::test]
+async fn a_write_that_failed_ends_nothing() {
+    let backend = Backend::start(|request| match request.method() {
+        "POST" => answer("409 Conflict", &[], "no"),
+        _ => answer("200 OK", &["Cache-Control: max-age=60"], "yes"),
+    })
+    .await;
+    let proxy = Setup::before(&backend).start();
+
+    get(proxy.address, "/a").await;
+    request(proxy.address, "POST", "/a", "x").await;
+
+    assert_eq!(get(proxy.address, "/a").await.cache(), "hit");
+}
+
+#[tokio::test]
+async fn a_route_ends_entries_by_their_tags_before_its_answer() {
+    let backend = counting(&[]).await;
+    let proxy = Setup::before(&backend)
+        .routes(
+            "{ path: \"/user/{id}\", methods: [GET], cache: { ttl: 1m, tags: [\"user:{id}\"] } }, \
+             { path: \"/user/{id}/rename\", methods: [POST], invalidates: [\"user:{id}\"] }, \
+             { path: /reset, methods: [POST], invalidates: [\"user:*\"] }",
+        )
+        .start();
+    let statuses = async || {
+        [
+            get(proxy.address, "/user/1").await.cache().to_owned(),
+            get(proxy.address, "/user/2").await.cache().to_owned(),
+        ]
+    };
+    assert_eq!(statuses().await, ["miss", "miss"]);
+
+    request(proxy.address, "POST", "/user/1/rename", "x").await;
+    assert_eq!(statuses().await, ["miss", "hit"]);
+    request(proxy.address, "POST", "/reset", "x").await;
+    assert_eq!(statuses().await, ["miss", "miss"]);
+}
+
+#[tokio::test]
+async fn the_control_listener_clears_and_purges() {
+    let backend = counting(&[]).await;
+    let proxy = Setup::before(&backend).cached("ttl: 1m").start();
+    let fill = async || {
+        get(proxy.address, "/cached/a").await;
+        get(proxy.address, "/cached/b").await;
+    };
+    let hits = async || {
+        let mut hits = Vec::new();
+        for path in ["/cached/a", "/cached/b"] {
+            hits.push(get(proxy.address, path).await.cache() == "hit");
+        }
+        hits
+    };
+
+    fill().await;
+    let cleared = proxy.post("/performance/cache/clear", "").await;
+    assert_eq!(cleared.status, 200, "{}", cleared.text());
+    assert_eq!(hits().await, [false, false]);
+    assert_eq!(proxy.post("/cache/purge", "{\"url\":\"/cached/a\"}").await.status, 200);
+    assert_eq!(hits().await, [false, true]);
+    assert_eq!(proxy.post("/cache/purge", "{\"prefix\":\"/cached/\"}").await.status, 200);
+    assert_eq!(hits().await, [false, false]);
+    assert_eq!(proxy.post("/cache/purge", "{\"all\":true}").await.status, 200);
+    assert_eq!(hits().await, [false, false]);
+    assert_eq!(proxy.post("/cache/purge", "").await.status, 400, "an empty purge purges nothing");
+    assert_eq!(hits().await, [true, true]);
+    until("records", || proxy.records().len() >= 12).await;
+}
+
+#[tokio::test]
+async fn a_refresh_parameter_fetches_anew_and_is_no_part_of_the_key() {
+    let backend = counting(&[]).await;
+    let proxy =
+        Setup::before(&backend).cached("ttl: 1m, refresh_on: { query: { use_cache: \"false\" } }").start();
+
+    get(proxy.address, "/cached/a").await;
+    let fresh = get(proxy.address, "/cached/a?use_cache=false").await;
+    let hit = get(proxy.address, "/cached/a").await;
+
+    assert_eq!((fresh.text().as_str(), fresh.cache()), ("answer 1", "miss"));
+    assert_eq!((hit.text().as_str(), hit.cache()), ("answer 1", "hit"));
+}

@@ -1,0 +1,29 @@
+//! The whole proxy in process, between real sockets: every test has its own instance, backend and ports.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails where its helpers cannot go on"
+)]
+
+#[expect(dead_code, reason = "some helpers serve tests/binary.rs alone")]
+mod support;
+
+mod admin;
+mod backend_faults;
+mod cache;
+mod cache_flight;
+mod cache_safety;
+mod client_aborts;
+mod connections;
+mod forwarding;
+mod http2;
+mod interim;
+mod limits;
+mod memory;
+mod pool;
+mod protection;
+mod records;
+mod service;
+mod streaming;
+mod upgrade;
