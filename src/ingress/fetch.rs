@@ -8,7 +8,7 @@ use super::{
     exchange::Exchange,
     fill::{self, Fetched, Limited},
     outbound::Outbound,
-    respond::{Ready, Told, stored},
+    respond::{self, Ready, Told, stored},
 };
 use crate::{
     cache::{
@@ -18,7 +18,7 @@ use crate::{
             may_serve_on_failure, merge,
         },
     },
-    net::{Body, BodyError, Refusal, headers},
+    net::{Body, BodyError, Refusal},
     telemetry::{CacheStatus, Fwd, Reason},
     upstream::{Call, Error, Timing},
 };
@@ -96,9 +96,8 @@ pub(super) async fn fetch(exchange: &mut Exchange, mut plan: Plan) -> Result<Rea
     judge_head(exchange, &plan, &fetched);
     fetched.told = Told { fwd_status: plan.lookup.as_ref().map(|_| fetched.status()), ..exchange.told };
     let mut ready = fill::keep(exchange, &outbound, plan, fetched);
-    let is_tunnel = ready.response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    headers::strip_hop_by_hop(ready.response.headers_mut());
-    if is_tunnel {
+    respond::clean(exchange, &mut ready.response);
+    if ready.response.status() == StatusCode::SWITCHING_PROTOCOLS {
         ready.response.headers_mut().insert(header::UPGRADE, http::HeaderValue::from_static("websocket"));
     }
     Ok(ready)

@@ -17,7 +17,7 @@ use super::{
     invalidate::Invalidation,
     journal::Journal,
     lookup::{self, Looked},
-    respond::{self, Told},
+    respond::{self, Asked, Told},
     routes,
 };
 use crate::{
@@ -48,7 +48,10 @@ pub(super) async fn serve(core: &Arc<Core>, request: Request<Body>, context: Con
             }
         }
     };
-    respond::answer(exchange, ready)
+    // Taken apart, not handed over: what is left of it need not be moved.
+    let Exchange { journal, parts, host, .. } = exchange;
+    let asked = Asked { settings: core.ingress.settings(), host: &host, target: parts.uri.path_and_query() };
+    respond::answer(journal, &asked, ready)
 }
 
 /// Answers what never became a request.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, uri::PathAndQuery};
+use http::{HeaderValue, Method, Response, StatusCode, header, uri::PathAndQuery};
 
 use super::{
     Settings,
@@ -14,13 +14,9 @@ use crate::{
         Entry,
         rfc9111::{Condition, RequestHead, condition, not_modified_head, partial_content_head},
     },
-    net::{Answer, Body, Encoded, Lines, Refusal, problem},
+    net::{Answer, Body, Encoded, Lines, Refusal, headers::strip_answer, problem},
     telemetry::{CacheStatus, Fwd, HitSource, Kind, Reason, Record},
 };
-
-const X_RESPONSE_TIME: HeaderName = HeaderName::from_static("x-response-time");
-const X_CACHE_STATUS: HeaderName = HeaderName::from_static("x-cache-status");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What `ingress.expose_headers` lets pages of other origins read.
 const EXPOSED: &[u8] = b"X-Response-Time, X-Cache-Status, Cache-Status, Server-Timing, X-Request-Id";
@@ -111,25 +107,29 @@ impl Told {
 }
 
 /// Finishes the answer of a stage.
-pub(super) fn answer(mut exchange: Exchange, ready: Ready) -> Answer<Journal> {
-    let Ready { mut response, encoded, told } = ready;
-    let settings = exchange.core.ingress.settings();
+pub(super) fn answer(mut journal: Journal, exchange: &Asked<'_>, ready: Ready) -> Answer<Journal> {
+    let Ready { response, encoded, told } = ready;
+    if exchange.settings.debug {
+        journal.inner().key = Some(key_text(exchange.host, exchange.target));
+    }
+    journal.answered(response.status().as_u16(), kind_of(&response), told);
+    Answer { response, encoded, done: journal }
+}
+
+/// What of a request its answer still needs.
+pub(super) struct Asked<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) host: &'a HeaderValue,
+    pub(super) target: Option<&'a PathAndQuery>,
+}
+
+/// Takes off an answer of the backend what we say ourselves and what speaks of its connection.
+pub(super) fn clean(exchange: &mut Exchange, response: &mut Response<Body>) {
     let headers = response.headers_mut();
-    let inner = exchange.journal.inner();
-    if settings.server_timing {
-        inner.app_ms = headers.get(X_RESPONSE_TIME).and_then(own_time);
+    if exchange.core.ingress.settings().server_timing {
+        exchange.journal.inner().app_ms = headers.get("x-response-time").and_then(own_time);
     }
-    if settings.debug {
-        inner.key = Some(key_text(&exchange.host, exchange.parts.uri.path_and_query()));
-    }
-    if !headers.is_empty() {
-        // Ours replace those of the backend.
-        for name in [X_RESPONSE_TIME, X_CACHE_STATUS, X_REQUEST_ID] {
-            headers.remove(name);
-        }
-    }
-    exchange.journal.answered(response.status().as_u16(), kind_of(&response), told);
-    Answer { response, encoded, done: exchange.journal }
+    strip_answer(headers);
 }
 
 /// An error of our own for a request that is under way.

@@ -57,24 +57,27 @@ fn class_of(name: &HeaderName) -> Class {
 
 /// Removes what speaks of one connection, and every field that `Connection` names.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    strip(headers, false);
+    strip(headers, |name| class_of(name) == Class::HopByHop);
+}
+
+/// Removes from an answer what speaks of one connection, and what we say ourselves in every answer.
+pub fn strip_answer(headers: &mut HeaderMap) {
+    strip(headers, |name| matches!(class_of(name), Class::HopByHop) || is_ours(name));
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "x-response-time" | "x-cache-status" | "x-request-id")
 }
 
 /// Removes hop-by-hop fields and the claims of forwarding that only trusted proxies may make.
 pub fn strip_untrusted(headers: &mut HeaderMap) {
-    strip(headers, true);
+    strip(headers, |name| class_of(name) != Class::EndToEnd);
 }
 
-fn strip(headers: &mut HeaderMap, with_forwarding: bool) {
+fn strip(headers: &mut HeaderMap, is_doomed: impl Fn(&HeaderName) -> bool) {
     let named = named_by_connection(headers);
     // Most heads hold one or two such fields; the rest of the head is looked at once.
-    let mut doomed: Vec<HeaderName> = Vec::new();
-    for name in headers.keys() {
-        let class = class_of(name);
-        if class == Class::HopByHop || (with_forwarding && class == Class::Forwarding) {
-            doomed.push(name.clone());
-        }
-    }
+    let doomed: Vec<HeaderName> = headers.keys().filter(|name| is_doomed(name)).cloned().collect();
     for name in named.iter().chain(&doomed) {
         headers.remove(name);
     }
@@ -171,13 +174,26 @@ pub fn set_forwarding(
     scheme: &'static str,
     host: &HeaderValue,
 ) {
-    if let Some(client) = client.and_then(|client| HeaderValue::try_from(client.to_string()).ok()) {
+    if let Some(client) = client.and_then(address_value) {
         headers.insert(X_FORWARDED_FOR, client);
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     if !headers.contains_key(X_FORWARDED_HOST) {
         headers.insert(X_FORWARDED_HOST, host.clone());
     }
+}
+
+/// An address as a field value. The general formatting is slow enough to show for the most common kind.
+fn address_value(address: IpAddr) -> Option<HeaderValue> {
+    let IpAddr::V4(address) = address else { return HeaderValue::try_from(address.to_string()).ok() };
+    let mut text = Vec::with_capacity(15);
+    for (at, octet) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            text.push(b'.');
+        }
+        text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+    }
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
 }
 
 #[cfg(test)]

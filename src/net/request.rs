@@ -25,23 +25,52 @@ pub struct Traits {
     pub wants_close: bool,
 }
 
+/// Which of the fields that need a look are there: one pass over a head instead of a search for each.
+#[derive(Default)]
+struct Seen {
+    hosts: usize,
+    has_connection: bool,
+    has_expect: bool,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for name in headers.iter().map(|(name, _)| name) {
+            seen.hosts += usize::from(*name == header::HOST);
+            seen.has_connection |= *name == header::CONNECTION;
+            seen.has_expect |= *name == header::EXPECT;
+        }
+        seen
+    }
+}
+
 /// Checks an HTTP/1 request and brings its target into origin-form.
 ///
 /// # Errors
 /// The refusal to answer with.
 pub fn check_http1(head: &mut RequestHead, framing: Framing) -> Result<Traits, Refusal> {
     check_method(&head.method)?;
-    let host = single_host(&head.headers, head.version)?;
+    let seen = Seen::of(&head.headers);
+    let host = match (seen.hosts, head.headers.get(header::HOST)) {
+        (1, Some(host)) => Some(host.as_bytes()),
+        (0, _) if head.version == Version::HTTP_10 => None,
+        _ => return Err(Refusal::BadHost),
+    };
+    host.map_or(Ok(()), check_host)?;
     if let Some(origin) = origin_form(&head.method, &head.uri, host)? {
         head.uri = origin;
     }
-    let wants_close = check_connection(&head.headers)?;
-    if framing != Framing::None && is_websocket_upgrade(&head.headers) {
+    let wants_close = seen.has_connection && check_connection(&head.headers)?;
+    if framing != Framing::None && seen.has_connection && is_websocket_upgrade(&head.headers) {
         // Two servers could disagree on whether these bytes are a body or already the tunnel (CVE-2026-58055).
         return Err(Refusal::BadRequest);
     }
-    let expects_continue = check_expect(&head.headers)? && head.version == Version::HTTP_11;
-    head.headers.remove(header::EXPECT);
+    let mut expects_continue = false;
+    if seen.has_expect {
+        expects_continue = check_expect(&head.headers)? && head.version == Version::HTTP_11;
+        head.headers.remove(header::EXPECT);
+    }
     Ok(Traits { expects_continue: expects_continue && framing != Framing::None, wants_close })
 }
 

@@ -1,6 +1,12 @@
 //! One fetch at a time for one answer, and nobody waits for a leader that is gone.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use tokio::{sync::Semaphore, time::Instant};
 
@@ -81,8 +87,9 @@ async fn a_leader_that_leaves_frees_its_followers() {
 async fn an_answer_that_cannot_be_shared_lets_all_go_at_once() {
     let gate = Arc::new(Semaphore::new(0));
     let waits = Arc::clone(&gate);
-    let backend = Backend::start(move |request| {
-        let first = if request.connection == 0 {
+    let count = AtomicUsize::new(0);
+    let backend = Backend::start(move |_| {
+        let first = if count.fetch_add(1, SeqCst) == 0 {
             Step::Gate(Arc::clone(&waits))
         } else {
             Step::Wait(Duration::from_millis(50))
@@ -116,7 +123,8 @@ async fn an_answer_that_cannot_be_shared_lets_all_go_at_once() {
 
 #[tokio::test]
 async fn a_fetch_that_fails_does_not_fail_all_who_wait() {
-    let backend = Backend::start(|request| match request.connection {
+    let count = AtomicUsize::new(0);
+    let backend = Backend::start(move |_| match count.fetch_add(1, SeqCst) {
         0 => vec![Step::Wait(Duration::from_millis(200)), Step::Close],
         _ => answer("200 OK", &[], "shared"),
     })
@@ -137,10 +145,10 @@ async fn a_fetch_that_fails_does_not_fail_all_who_wait() {
 async fn a_follower_goes_itself_when_the_fetch_takes_too_long() {
     let gate = Arc::new(Semaphore::new(0));
     let waits = Arc::clone(&gate);
-    let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = AtomicUsize::new(0);
     let backend = Backend::start(move |_| {
         let mut script = vec![Step::Send(text("200 OK", &[], "shared").into_bytes())];
-        if count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
+        if count.fetch_add(1, SeqCst) == 0 {
             script.insert(0, Step::Gate(Arc::clone(&waits)));
         }
         script

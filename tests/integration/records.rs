@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::{
-    app::Setup,
+    app::{Proxy, Setup},
     backend::{Backend, Step, answer, ok, text},
     client::{Client, get, get_text, raw, request},
     h2c::H2,
@@ -84,6 +84,11 @@ async fn every_request_leaves_one_record_and_the_sums_agree() {
     expected.sort();
     assert_eq!(found, expected);
 
+    sums_agree(&proxy, &records).await;
+}
+
+/// Compares the records with everything that is counted elsewhere.
+async fn sums_agree(proxy: &Proxy, records: &[Value]) {
     let total = u64::try_from(records.len()).unwrap();
     let metrics = proxy.json("/performance/metrics").await;
     let requests = &metrics["performance_summary"]["metric_types"]["request"];

@@ -5,7 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr_iter};
 
 use super::Limits;
 use crate::{config::Underscores, net::Refusal};
@@ -51,7 +51,7 @@ pub enum HeadError {
 /// The refusal to answer with; the connection then closes.
 pub fn take_request(buffer: &mut BytesMut, limits: &Limits) -> Result<Option<RequestHead>, Refusal> {
     skip_empty_line(buffer)?;
-    let Some(end) = memmem::find(buffer, b"\r\n\r\n") else {
+    let Some(end) = limits.head_end.find(buffer) else {
         check_partial(buffer, limits)?;
         return Ok(None);
     };
@@ -78,7 +78,7 @@ pub fn take_request(buffer: &mut BytesMut, limits: &Limits) -> Result<Option<Req
 /// # Errors
 /// When the answer cannot be passed on.
 pub fn take_response(buffer: &mut BytesMut, limits: &Limits) -> Result<Option<ResponseHead>, HeadError> {
-    let Some(end) = memmem::find(buffer, b"\r\n\r\n") else {
+    let Some(end) = limits.head_end.find(buffer) else {
         check_partial_response(buffer, limits)?;
         return Ok(None);
     };
@@ -170,7 +170,7 @@ fn is_over_field_limits(buffer: &[u8], limits: &Limits, whole: usize) -> bool {
     buffer.len() > whole
         || fields.len() > limits.headers_size
         || fields.split(|byte| *byte == b'\n').any(|line| line.len() > limits.header_size + 1)
-        || memchr::memchr_iter(b'\n', fields).count() > limits.headers
+        || memchr_iter(b'\n', fields).count() > limits.headers
 }
 
 /// The end of the line that starts at `from`: the position of its CR. `None` when its LF stands without one.
@@ -251,7 +251,9 @@ fn parse_fields(
     if head.len() - from > limits.headers_size {
         return Err(HeadError::TooLarge);
     }
-    let mut headers = HeaderMap::with_capacity(12);
+    // Room for just the lines there are: a map of a dozen fields is too large for the allocator's fast path.
+    let lines = memchr_iter(b'\n', head.get(from..).unwrap_or_default()).count();
+    let mut headers = HeaderMap::with_capacity(lines.saturating_sub(1).min(limits.headers));
     let (mut at, mut seen, mut dropped) = (from, 0, 0);
     loop {
         let end = line_end(head, at).ok_or(HeadError::Malformed)?;

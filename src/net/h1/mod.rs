@@ -11,6 +11,8 @@ pub mod write;
 
 use std::time::Duration;
 
+use memchr::memmem;
+
 use crate::config;
 
 /// The limits of one connection as plain numbers, compiled from `ingress.limits`.
@@ -56,6 +58,8 @@ pub struct Limits {
     pub tunnel_idle: Duration,
     /// Octets buffered per direction of a tunnel.
     pub tunnel_buffer: usize,
+    /// Finds the end of a head; made once, as making it costs more than one search.
+    pub(crate) head_end: memmem::Finder<'static>,
 }
 
 impl Limits {
@@ -83,6 +87,7 @@ impl Limits {
             interim: 16,
             tunnel_idle: limits.upgrade.idle,
             tunnel_buffer: limits.upgrade.buffer.as_usize(),
+            head_end: memmem::Finder::new(b"\r\n\r\n"),
         }
     }
 

@@ -23,9 +23,7 @@ use super::spawn;
 /// One request as the backend read it.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// The connection it came on, counted from 0.
-    pub(crate) connection: usize,
-    /// Its place on that connection, counted from 0.
+    /// Its place on its connection, counted from 0.
     pub(crate) nth: usize,
     /// The head, byte for byte.
     pub(crate) head: String,
@@ -123,15 +121,16 @@ pub(crate) struct Backend {
 
 impl Backend {
     /// Answers every request by what `handler` says of it, once its body was read.
+    #[expect(clippy::unused_async, reason = "it spawns, so it may only be called within a runtime")]
     pub(crate) async fn start(handler: impl Fn(&Request) -> Script + Send + Sync + 'static) -> Self {
         let state = Arc::new(State::default());
         let handler = Arc::new(handler);
         let seen = Arc::clone(&state);
-        let serve = move |stream: TcpStream, connection| {
+        let serve = move |stream: TcpStream, _| {
             let (state, handler) = (Arc::clone(&seen), Arc::clone(&handler));
             async move {
                 let mut stream = stream;
-                if play(&mut stream, connection, &state, &*handler).await.is_none() {
+                if play(&mut stream, &state, &*handler).await.is_none() {
                     stream.set_zero_linger().unwrap();
                 }
             }
@@ -140,6 +139,7 @@ impl Backend {
     }
 
     /// Hands every connection to `serve`, which does with it what it likes.
+    #[expect(clippy::unused_async, reason = "it spawns, so it may only be called within a runtime")]
     pub(crate) async fn raw<F, Fut>(serve: F) -> Self
     where
         F: Fn(TcpStream, usize) -> Fut + Send + Sync + 'static,
@@ -220,14 +220,13 @@ pub(crate) fn listen(address: SocketAddr) -> TcpListener {
 /// Serves one connection by script; `None` asks for a reset.
 async fn play<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
-    connection: usize,
     state: &State,
     handler: &(dyn Fn(&Request) -> Script + Send + Sync),
 ) -> Option<()> {
     let mut buffer = Vec::new();
     for nth in 0.. {
         let Some(head) = read_head(stream, &mut buffer).await else { return Some(()) };
-        let mut request = Request { connection, nth, head, body: Vec::new() };
+        let mut request = Request { nth, head, body: Vec::new() };
         request.body = match read_body(stream, &mut buffer, &request).await {
             Some(body) => body,
             None => {
@@ -352,7 +351,7 @@ pub(crate) fn start_unix(
             let Ok((mut stream, _)) = listener.accept().await else { continue };
             let handler = Arc::clone(&handler);
             spawn(async move {
-                let _ = play(&mut stream, 0, &State::default(), &*handler).await;
+                let _ = play(&mut stream, &State::default(), &*handler).await;
             });
         }
     });

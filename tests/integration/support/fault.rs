@@ -42,6 +42,7 @@ pub(crate) struct Faults {
 
 impl Faults {
     /// A proxy to `target` that passes everything on.
+    #[expect(clippy::unused_async, reason = "it spawns, so it may only be called within a runtime")]
     pub(crate) async fn before(target: SocketAddr) -> Self {
         let listener = listen("127.0.0.1:0".parse().unwrap());
         let address = listener.local_addr().unwrap();
