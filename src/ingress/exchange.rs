@@ -5,13 +5,15 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderName, HeaderValue, Method, Version, header, request};
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request};
 
 use super::{Core, Ingress, journal::Journal, respond::Told, routes::Route};
 use crate::{
     cache::{Key, Scheme, Target, rfc9111::RequestHead},
-    net::{Body, Context, InterimSink, headers},
+    net::{Body, Context, InterimSink, Lines as _, headers},
     telemetry::{self, Trace},
+    upstream::Introduce,
 };
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -59,17 +61,22 @@ impl Exchange {
             && headers::is_websocket_upgrade(&parts.headers);
         if is_trusted {
             headers::strip_hop_by_hop(&mut parts.headers);
+            headers::strip_rewritten(&mut parts.headers);
         } else {
             headers::strip_untrusted(&mut parts.headers);
         }
         // HTTP/1.0 may leave the host out; the key and the backend may not.
-        let host = parts
-            .headers
-            .entry(header::HOST)
-            .or_insert_with(|| core.client.upstream().authority().clone())
-            .clone();
+        let host = match parts.headers.get(header::HOST) {
+            Some(host) => host.clone(),
+            None => {
+                let host = core.client.upstream().authority().clone();
+                parts.headers.insert(header::HOST, host.clone());
+                host
+            }
+        };
         let route = Arc::clone(ingress.table.load().find(&parts.method, host.as_bytes(), parts.uri.path()));
-        let trace = parts.headers.get(TRACEPARENT).and_then(|value| Trace::parse(value.as_bytes()));
+        // Both are written anew on the way out.
+        let trace = parts.headers.remove(TRACEPARENT).and_then(|value| Trace::parse(value.as_bytes()));
         let trace = trace.unwrap_or_else(Trace::fresh);
         let stats = ingress.stats_of(&route, &parts.method, parts.uri.path());
         let mut journal =
@@ -81,7 +88,7 @@ impl Exchange {
                 record.path = parts.uri.path_and_query().map(|target| target.as_str().to_owned().into());
             }
         });
-        let request_id = request_id(&parts);
+        let request_id = parts.headers.remove(X_REQUEST_ID).filter(is_plain_id);
         journal.inner().request_id.clone_from(&request_id);
         Self {
             core: Arc::clone(core),
@@ -147,18 +154,34 @@ impl Exchange {
         self.ingress().cache.key(&self.route.key, &target, &self.parts.headers)
     }
 
-    /// Adds what the backend is told about the client and the trace.
-    pub(super) fn introduce(&self, map: &mut http::HeaderMap) {
-        headers::set_forwarding(map, self.client, self.scheme.as_str(), &self.host);
-        if let Ok(trace) = HeaderValue::from_bytes(self.trace.next_hop().header().as_bytes()) {
-            map.insert(TRACEPARENT, trace);
+    /// What the backend is told about the client and the trace.
+    pub(super) fn introduction(&self) -> Introduction<'_> {
+        Introduction {
+            client: self.client,
+            scheme: self.scheme.as_str(),
+            host: &self.host,
+            trace: self.trace.next_hop(),
+            request_id: self.request_id.as_ref(),
         }
-        let id = self
-            .request_id
-            .clone()
-            .map_or_else(|| HeaderValue::from_bytes(self.trace.id.digits().as_bytes()), Ok);
-        if let Ok(id) = id {
-            map.insert(X_REQUEST_ID, id);
+    }
+}
+
+/// Who asks, for the backend. Written straight into the outgoing head.
+pub(super) struct Introduction<'a> {
+    client: Option<IpAddr>,
+    scheme: &'static str,
+    host: &'a HeaderValue,
+    trace: Trace,
+    request_id: Option<&'a HeaderValue>,
+}
+
+impl Introduce for Introduction<'_> {
+    fn introduce(&self, headers: &HeaderMap, lines: &mut BytesMut) {
+        headers::write_forwarding(lines, headers, self.client, self.scheme, self.host);
+        lines.line(TRACEPARENT.as_str(), self.trace.header().as_bytes());
+        match self.request_id {
+            Some(id) => lines.line(X_REQUEST_ID.as_str(), id.as_bytes()),
+            None => lines.line(X_REQUEST_ID.as_str(), self.trace.id.digits().as_bytes()),
         }
     }
 }
@@ -172,11 +195,8 @@ fn told_scheme(parts: &request::Parts) -> Scheme {
     }
 }
 
-/// The client's own id, if it is one line of plain characters.
-fn request_id(parts: &request::Parts) -> Option<HeaderValue> {
-    let own = parts.headers.get(X_REQUEST_ID).filter(|value| {
-        let id = value.as_bytes();
-        !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.iter().all(u8::is_ascii_graphic)
-    });
-    own.cloned()
+/// True for an id of plain characters that is not too long to pass on and log.
+fn is_plain_id(value: &HeaderValue) -> bool {
+    let id = value.as_bytes();
+    !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.iter().all(u8::is_ascii_graphic)
 }

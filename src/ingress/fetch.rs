@@ -139,7 +139,8 @@ async fn ask(exchange: &mut Exchange, outbound: &Outbound, generation: Generatio
     let clock = exchange.ingress().clock;
     let mut timing = Timing::default();
     let sent_ms = clock.now_ms();
-    let result = exchange.core.client.call(outbound.head(exchange), call, &mut timing).await;
+    let introduction = exchange.introduction();
+    let result = exchange.core.client.call(outbound.head(exchange, &introduction), call, &mut timing).await;
     if let Some(parts) = exchange.journal.parts() {
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         parts.queue_us += micros(timing.queue);

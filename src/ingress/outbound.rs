@@ -3,14 +3,17 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Uri, header, uri::PathAndQuery};
 
-use super::{exchange::Exchange, fetch::Plan};
+use super::{
+    exchange::{Exchange, Introduction},
+    fetch::Plan,
+};
 use crate::{
     cache::{
         cookie_values,
         rfc9111::{RequestHead, make_conditional, make_unconditional, normal_encoding},
     },
     net::headers,
-    upstream::Head,
+    upstream::{Head, Introduce},
 };
 
 /// A request for the backend. The client's own head stays with the exchange where it is needed again.
@@ -33,7 +36,6 @@ impl Outbound {
         if may_fill {
             headers::strip_claims(&mut outbound.headers);
         }
-        exchange.introduce(&mut outbound.headers);
         if exchange.is_upgrade {
             outbound.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
@@ -57,9 +59,10 @@ impl Outbound {
     }
 
     /// The head for the wire.
-    pub(super) fn head<'a>(&'a self, exchange: &'a Exchange) -> Head<'a> {
+    pub(super) fn head<'a>(&'a self, exchange: &'a Exchange, introduction: &'a Introduction<'a>) -> Head<'a> {
         let uri = self.uri.as_ref().unwrap_or(&exchange.parts.uri);
-        Head { method: &exchange.parts.method, uri, headers: &self.headers }
+        let introduction = Some(introduction as &dyn Introduce);
+        Head { method: &exchange.parts.method, uri, headers: &self.headers, introduction }
     }
 
     /// The head for decisions on the answer.

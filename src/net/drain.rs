@@ -60,6 +60,8 @@ impl Drain {
         F::Output: Send + 'static,
     {
         let counted = Counted::new(Arc::clone(&self.shared));
+        // Boxed: an async block that awaits what it captured has room for it twice, and connections are tasks.
+        let future = Box::pin(future);
         #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
         tokio::spawn(async move {
             let _counted = counted;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::Lines;
 use crate::config::Cidr;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -75,10 +76,13 @@ pub fn strip_untrusted(headers: &mut HeaderMap) {
 }
 
 fn strip(headers: &mut HeaderMap, is_doomed: impl Fn(&HeaderName) -> bool) {
-    let named = named_by_connection(headers);
-    // Most heads hold one or two such fields; the rest of the head is looked at once.
-    let doomed: Vec<HeaderName> = headers.keys().filter(|name| is_doomed(name)).cloned().collect();
-    for name in named.iter().chain(&doomed) {
+    // Most heads hold none or one of such fields: the head is looked at once, and what `Connection` names is asked for
+    // only where there is a `Connection`.
+    let mut doomed: Vec<HeaderName> = headers.keys().filter(|name| is_doomed(name)).cloned().collect();
+    if doomed.contains(&header::CONNECTION) {
+        doomed.extend(named_by_connection(headers));
+    }
+    for name in &doomed {
         headers.remove(name);
     }
 }
@@ -166,34 +170,40 @@ pub fn strip_claims(headers: &mut HeaderMap) {
     }
 }
 
-/// Sets `X-Forwarded-For`, `-Proto` and `-Host` for the backend. `X-Forwarded-For` is the client alone, as backends limit
-/// and log by its first hop; the proxies between are not told.
-pub fn set_forwarding(
-    headers: &mut HeaderMap,
-    client: Option<IpAddr>,
-    scheme: &'static str,
-    host: &HeaderValue,
-) {
-    if let Some(client) = client.and_then(address_value) {
-        headers.insert(X_FORWARDED_FOR, client);
-    }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    if !headers.contains_key(X_FORWARDED_HOST) {
-        headers.insert(X_FORWARDED_HOST, host.clone());
-    }
+/// Takes off what [`write_forwarding`] writes anew.
+pub fn strip_rewritten(headers: &mut HeaderMap) {
+    headers.remove(X_FORWARDED_FOR);
+    headers.remove(X_FORWARDED_PROTO);
 }
 
-/// An address as a field value. The general formatting is slow enough to show for the most common kind.
-fn address_value(address: IpAddr) -> Option<HeaderValue> {
-    let IpAddr::V4(address) = address else { return HeaderValue::try_from(address.to_string()).ok() };
-    let mut text = Vec::with_capacity(15);
-    for (at, octet) in address.octets().into_iter().enumerate() {
-        if at > 0 {
-            text.push(b'.');
+/// Writes `X-Forwarded-For`, `-Proto` and `-Host` for the backend. `X-Forwarded-For` is the client alone, as backends limit
+/// and log by its first hop; the proxies between are not told. A host that a trusted proxy told stays.
+pub fn write_forwarding(
+    lines: &mut impl Lines,
+    headers: &HeaderMap,
+    client: Option<IpAddr>,
+    scheme: &str,
+    host: &HeaderValue,
+) {
+    match client {
+        Some(IpAddr::V4(address)) => {
+            // The general formatting is slow enough to show for the most common kind.
+            let mut text = Vec::with_capacity(15);
+            for (at, octet) in address.octets().into_iter().enumerate() {
+                if at > 0 {
+                    text.push(b'.');
+                }
+                text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+            lines.line(X_FORWARDED_FOR.as_str(), &text);
         }
-        text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+        Some(address) => lines.line(X_FORWARDED_FOR.as_str(), address.to_string().as_bytes()),
+        None => {}
     }
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
+    lines.line(X_FORWARDED_PROTO.as_str(), scheme.as_bytes());
+    if !headers.contains_key(X_FORWARDED_HOST) {
+        lines.line(X_FORWARDED_HOST.as_str(), host.as_bytes());
+    }
 }
 
 #[cfg(test)]
@@ -201,7 +211,7 @@ mod tests {
     use http::{HeaderMap, HeaderName};
 
     use super::{
-        client_address, is_trusted, is_websocket_upgrade, set_forwarding, strip_hop_by_hop, strip_untrusted,
+        client_address, is_trusted, is_websocket_upgrade, strip_hop_by_hop, strip_untrusted, write_forwarding,
     };
 
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
@@ -247,7 +257,8 @@ mod tests {
     fn the_first_hop_that_the_backend_sees_is_the_client() {
         let mut map = HeaderMap::new();
 
-        set_forwarding(&mut map, "203.0.113.9".parse().ok(), "http", &"coach.example".parse().unwrap());
+        let host = "coach.example".parse().unwrap();
+        write_forwarding(&mut map, &HeaderMap::new(), "203.0.113.9".parse().ok(), "http", &host);
 
         assert_eq!(map["x-forwarded-for"], "203.0.113.9");
         assert_eq!(map["x-forwarded-proto"], "http");

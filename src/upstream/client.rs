@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, request::Parts};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -118,13 +118,21 @@ pub struct Head<'a> {
     pub uri: &'a Uri,
     /// The fields.
     pub headers: &'a HeaderMap,
+    /// Adds fields straight to the outgoing head.
+    pub introduction: Option<&'a dyn Introduce>,
+}
+
+/// Adds fields to a head on its way out, without a place in a map first.
+pub trait Introduce: Sync {
+    /// Writes the fields; `headers` are those that are written already.
+    fn introduce(&self, headers: &HeaderMap, lines: &mut BytesMut);
 }
 
 impl<'a> Head<'a> {
     /// The head of a request made here.
     #[must_use]
     pub const fn of(parts: &'a Parts) -> Self {
-        Self { method: &parts.method, uri: &parts.uri, headers: &parts.headers }
+        Self { method: &parts.method, uri: &parts.uri, headers: &parts.headers, introduction: None }
     }
 }
 

@@ -159,7 +159,12 @@ pub(super) async fn exchange(
     terms: Terms<'_>,
 ) -> Result<Answered, Error> {
     let mut upload = Upload::new(body);
-    write::request_head(connection.wire.out(), request.method, request.uri, request.headers, upload.framing);
+    let out = connection.wire.out();
+    write::request_fields(out, request.method, request.uri, request.headers);
+    if let Some(introduction) = request.introduction {
+        introduction.introduce(request.headers, out);
+    }
+    write::request_end(out, request.method, upload.framing, request.headers.contains_key(header::UPGRADE));
     connection.deadline.set(Instant::now() + terms.first_byte);
     let mut waiting =
         Waiting { connection: &mut connection, upload: &mut upload, upload_failed: false, interims: 0 };

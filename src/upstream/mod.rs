@@ -12,5 +12,5 @@ pub mod pool;
 pub mod retry;
 pub mod stream;
 
-pub use client::{Call, Client, Head, Reply, Timing, Upstream};
+pub use client::{Call, Client, Head, Introduce, Reply, Timing, Upstream};
 pub use error::Error;

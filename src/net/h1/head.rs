@@ -10,6 +10,9 @@ use memchr::{memchr, memchr_iter};
 use super::Limits;
 use crate::{config::Underscores, net::Refusal};
 
+/// Fields that a map has room for in its smallest size.
+const USUAL_FIELDS: usize = 6;
+
 /// A request head as it stood on the wire, fields in order.
 #[derive(Debug)]
 pub struct RequestHead {
@@ -251,9 +254,10 @@ fn parse_fields(
     if head.len() - from > limits.headers_size {
         return Err(HeadError::TooLarge);
     }
-    // Room for just the lines there are: a map of a dozen fields is too large for the allocator's fast path.
+    // Room for just the lines there are: a map of a dozen fields is too large for the allocator's fast path, and one that
+    // fits exactly would grow with the first field that is added on the way.
     let lines = memchr_iter(b'\n', head.get(from..).unwrap_or_default()).count();
-    let mut headers = HeaderMap::with_capacity(lines.saturating_sub(1).min(limits.headers));
+    let mut headers = HeaderMap::with_capacity(lines.clamp(USUAL_FIELDS, limits.headers.max(USUAL_FIELDS)));
     let (mut at, mut seen, mut dropped) = (from, 0, 0);
     loop {
         let end = line_end(head, at).ok_or(HeadError::Malformed)?;

@@ -70,18 +70,21 @@ pub fn interim_head(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap)
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the head of a request to an upstream. The target is the URI's path and query, byte for byte.
-pub fn request_head(out: &mut BytesMut, method: &Method, uri: &Uri, headers: &HeaderMap, body: Framing) {
+/// Writes the line and the fields of a request to an upstream. The target is the URI's path and query, byte for byte.
+pub fn request_fields(out: &mut BytesMut, method: &Method, uri: &Uri, headers: &HeaderMap) {
     out.extend_from_slice(method.as_str().as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let upgrades = headers.contains_key(header::UPGRADE);
     for (name, value) in headers {
         if !is_of_connection(name) {
             out.line(name.as_str(), value.as_bytes());
         }
     }
+}
+
+/// Writes the fields of the connection and ends the head of a request.
+pub fn request_end(out: &mut BytesMut, method: &Method, body: Framing, is_upgrade: bool) {
     match body {
         Framing::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
             out.extend_from_slice(b"content-length: 0\r\n");
@@ -89,10 +92,7 @@ pub fn request_head(out: &mut BytesMut, method: &Method, uri: &Uri, headers: &He
         Framing::None | Framing::Close => {}
         Framing::Length(_) | Framing::Chunked => framing(out, body),
     }
-    if upgrades {
-        out.extend_from_slice(b"connection: upgrade\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(if is_upgrade { &b"connection: upgrade\r\n\r\n"[..] } else { b"\r\n" });
 }
 
 fn status_line(out: &mut BytesMut, status: StatusCode) {
