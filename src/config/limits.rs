@@ -107,7 +107,8 @@ pub struct Http2Limits {
     /// Streams at once on a connection; beyond it `REFUSED_STREAM`. Default: 100.
     #[schemars(range(min = 1))]
     pub streams: u32,
-    /// Streams in the life of a connection; then GOAWAY. Default: 10000.
+    /// Streams in the life of a connection; then GOAWAY without an error. A client that goes on regardless is cut off at
+    /// twice as many, or 1,000 more. Default: 10000.
     #[schemars(range(min = 1))]
     pub total: u32,
     /// Flow-control window of a stream. Default: 64KiB.
@@ -122,12 +123,14 @@ pub struct Http2Limits {
     pub frame: ByteSize,
     /// Header fields of a request after decompression; beyond it 431. Default: 32KiB.
     pub header_list: ByteSize,
-    /// CONTINUATION frames of one head; beyond it GOAWAY (CVE-2024-27316). Default: 8.
+    /// CONTINUATION frames of one head; beyond it GOAWAY (CVE-2024-27316). The HTTP/2 library's own bound, six frames at
+    /// the default sizes, may come first. Default: 8.
     pub continuation: u32,
     /// Streams that were reset and are not yet cleared away; beyond it GOAWAY (CVE-2023-44487). Default: 20.
     #[schemars(range(min = 1))]
     pub resets_pending: u32,
-    /// Resets within `flood_window`, in both directions; beyond it GOAWAY (CVE-2025-8671). Default: 100.
+    /// Resets within `flood_window` by the client, or by us where the client provoked them; beyond it GOAWAY
+    /// (CVE-2025-8671). Default: 100.
     #[schemars(range(min = 1))]
     pub resets: u32,
     /// PING, SETTINGS, PRIORITY and empty DATA frames within `flood_window`; beyond it GOAWAY (CVE-2019-9512 and

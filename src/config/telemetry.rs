@@ -105,8 +105,8 @@ impl LogFormat {
 pub struct AccessLog {
     /// Whether there is one. Default: true.
     pub enabled: bool,
-    /// Lines a second at most; the rest are counted and left out. Errors and slow requests are logged apart from it.
-    /// Default: 50.
+    /// Lines a second that are all written; beyond it one in N is, and says so in its `sample_rate`. Errors and slow
+    /// requests are always written. Default: 50.
     #[schemars(range(min = 1))]
     pub per_second: u32,
     /// Whether a line shows the route template or the path itself, which may hold ids of users. Default: template.

@@ -11,7 +11,7 @@ use super::units::{self, ByteSize, Time, TimeOrZero};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Upstream {
-    /// How long connecting may take; then 502. Default: 1s.
+    /// How long connecting may take; then 504. A refused connection is 502. Default: 1s.
     #[serde(with = "units::duration")]
     #[schemars(with = "Time")]
     pub connect: Duration,

@@ -98,6 +98,11 @@ impl Sender {
         }
     }
 
+    /// True when only the close ends the body.
+    pub(super) fn is_close_delimited(&self) -> bool {
+        self.framing == Framing::Close
+    }
+
     /// Body bytes queued so far.
     pub(super) const fn sent(&self) -> u64 {
         self.sent

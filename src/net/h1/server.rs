@@ -308,12 +308,17 @@ impl<I: Io, S: Service> Connection<I, S> {
         .await;
         self.deadline.clear();
         let received = self.shared.lock().received;
-        let bytes = sender.sent();
+        let (bytes, is_close_delimited) = (sender.sent(), sender.is_close_delimited());
         // The body goes first: it may hold the upstream's connection or the rest of this client's body.
         drop(sender);
         done.sent(Sent { bytes, received, end });
-        if end != End::Complete {
-            return After::Abort;
+        match end {
+            // Nothing but a reset tells an answer that the close should have ended from one that was cut.
+            End::Body if is_close_delimited => return After::Abort,
+            // The missing last chunk or byte tells; what was sent before is left for the client to read.
+            End::Body => return After::Close,
+            End::Client => return After::Abort,
+            End::Complete => {}
         }
         if !close && self.read_away().await { After::Keep } else { After::Close }
     }

@@ -1,0 +1,4 @@
+//! In-process benches.
+fn main() {
+    divan::main();
+}
