@@ -39,7 +39,11 @@ impl Observed {
     /// Notes how long a head took, by the cache status that it carries. Other statuses say nothing about the cache.
     pub(super) fn note(&self, headers: &HeaderMap, head_after: Duration) {
         let mut latencies = self.latencies.lock();
+        // Who waited for another user's fetch has a hit, but tells nothing about the speed of the cache.
+        let collapsed =
+            headers.get("cache-status").is_some_and(|value| value.as_bytes().ends_with(b"collapsed"));
         let samples = match headers.get("x-cache-status").map(http::HeaderValue::as_bytes) {
+            Some(b"hit") if collapsed => return,
             Some(b"hit") => &mut latencies.hits,
             Some(b"miss") => &mut latencies.misses,
             _ => return,
