@@ -282,7 +282,7 @@ impl Running {
     /// When a thread panicked.
     pub fn stop(self) -> anyhow::Result<()> {
         let already = self.pace.begin(&self.drain).elapsed();
-        let (delay, timeout) = (self.pacing.delay.saturating_sub(already), self.pacing.timeout);
+        let (delay, timeout) = (whole_ms(self.pacing.delay.saturating_sub(already)), self.pacing.timeout);
         info!(delay = %config::format_duration(delay), timeout = %config::format_duration(timeout), "draining");
         self.pace.rest(delay);
         self.pace.close(Instant::now() + timeout);
@@ -312,6 +312,13 @@ impl Running {
         }
         Ok(())
     }
+}
+
+/// A time without the microseconds that it took to ask for it.
+fn whole_ms(time: Duration) -> Duration {
+    const STEP: u64 = 10;
+    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(ms.saturating_add(STEP - 1) / STEP * STEP)
 }
 
 /// The listening sockets, bound before any thread runs, so that a taken address is an error of the start.

@@ -84,7 +84,7 @@ pub(super) fn run(
         tokio::select! {
             () = drain.finished() => {}
             () = drain.reached(Phase::Cutting) => {}
-            () = tokio::time::sleep_until(pace.deadline()) => {
+            () = tokio::time::sleep_until(pace.deadline()) => if pace.is_first_to_cut() {
                 warn!(left = drain.tasks(), "drain.timeout is over; cutting what is still in flight");
             }
         }
@@ -102,11 +102,12 @@ struct State {
     begun: Option<Instant>,
     deadline: Instant,
     is_hurried: bool,
+    has_cut: bool,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        let state = State { begun: None, deadline: Instant::now(), is_hurried: false };
+        let state = State { begun: None, deadline: Instant::now(), is_hurried: false, has_cut: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 }
@@ -132,6 +133,11 @@ impl Pace {
         drain.advance(Phase::Cutting);
         self.state.lock().is_hurried = true;
         self.changed.notify_all();
+    }
+
+    /// True once: one thread tells for all.
+    fn is_first_to_cut(&self) -> bool {
+        !std::mem::replace(&mut self.state.lock().has_cut, true)
     }
 
     /// Sets the time at which what is in flight is cut.

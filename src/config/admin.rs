@@ -11,7 +11,7 @@ use super::{address::Listen, secret::Secret};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Address and port. Restart. Default: 0.0.0.0:9090.
+    /// Address and port. Default: 0.0.0.0:9090.
     #[schemars(with = "Listen")]
     pub listen: SocketAddr,
     /// What the ingress listener answers too, before its routes: `performance` for `/performance/*`, `health` for
@@ -64,12 +64,14 @@ impl OnIngress {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Readiness {
-    /// Whether the backend has to be reachable. Default: true.
+    /// Whether the backend has to be reachable: it must have answered once since the start, and be answering now.
+    /// Default: true.
     pub backend: bool,
     /// Checks that fail in a row before the pod is not ready. Default: 2.
     #[schemars(range(min = 1))]
     pub failures: u32,
-    /// Path of the backend that has to answer 2xx. Without it a TCP connection is enough. Default: none.
+    /// Path of the backend that has to answer within 2 s and without a 5xx. Without it a connection is enough.
+    /// Default: none.
     #[schemars(extend("x-kind" = "path"))]
     pub path: Option<String>,
 }
@@ -80,11 +82,11 @@ impl Default for Readiness {
     }
 }
 
-/// The listener that changes things: purge, drain, reload. `control: off` switches it off.
+/// The listener that changes things: purge and drain. `control: off` switches it off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Control {
-    /// Address and port. Outside the loopback a token is required. Restart. Default: 127.0.0.1:9091.
+    /// Address and port. Outside the loopback a token is required. Default: 127.0.0.1:9091.
     #[schemars(with = "Listen")]
     pub listen: SocketAddr,
     /// Bearer token that every request needs. Default: none.

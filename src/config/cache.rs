@@ -36,8 +36,8 @@ pub struct Cache {
     /// Variants of one URL (`Vary`); beyond it requests pass by the cache. Default: 32.
     #[schemars(range(min = 1))]
     pub max_variants: u32,
-    /// How long after its end an entry may still be served while the backend cannot be reached at all. `0s` switches
-    /// it off. Default: 1h.
+    /// How long after its end an entry may still be served while the backend gives no answer at all: it cannot be
+    /// reached, is silent for `upstream.first_byte`, or its breaker is open. `0s` switches it off. Default: 1h.
     #[serde(with = "units::duration")]
     #[schemars(with = "TimeOrZero")]
     pub stale_on_disconnect: Duration,
@@ -82,7 +82,7 @@ impl Default for Cache {
 pub enum CacheMode {
     /// Every request goes to the backend.
     Off,
-    /// Every request goes to the backend; what the cache would have done is counted.
+    /// Every request goes to the backend; those that the cache would have looked up carry the reason `observe`.
     Observe,
     /// The cache answers what it may.
     Serve,
@@ -124,7 +124,7 @@ impl Profile {
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryTier {
     /// Size of all entries with their keys and heads. Stay well below the memory limit of the container: where
-    /// `TOUCHLINE_MEMORY_LIMIT` is set, more than 60 % of it is a warning and more than 80 % an error. Restart.
+    /// `TOUCHLINE_MEMORY_LIMIT` is set, more than 60 % of it is a warning and more than 80 % an error.
     /// Default: 64MiB.
     #[schemars(extend("x-min" = "64KiB"))]
     pub size: ByteSize,

@@ -21,7 +21,7 @@ use super::{
 #[serde(deny_unknown_fields, default)]
 #[schemars(extend("required" = ["backend"]))]
 pub struct Ingress {
-    /// Address and port for clients: HTTP/1.1 and, with prior knowledge, HTTP/2. Restart. Default: 0.0.0.0:8080.
+    /// Address and port for clients: HTTP/1.1 and, with prior knowledge, HTTP/2. Default: 0.0.0.0:8080.
     #[schemars(with = "Listen")]
     pub listen: SocketAddr,
     /// The application beside the proxy: `http://HOST:PORT` or `unix:/PATH`. Required.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{self, ByteSize, SizeOrZero, Time};
 
-/// What a client may send, and how long it may take. Every limit answers with a status and is counted by name.
+/// What a client may send, and how long it may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -34,7 +34,8 @@ pub struct Limits {
     /// Largest request body; beyond it 413. A route may set its own. Default: 10MiB.
     #[schemars(with = "SizeOrZero")]
     pub body: ByteSize,
-    /// How long a request head may take from its first byte; then 408. Default: 10s.
+    /// How long a request head may take from its first byte; then 408. A new connection that sends nothing is closed
+    /// after it. Default: 10s.
     #[serde(with = "units::duration")]
     #[schemars(with = "Time")]
     pub header_timeout: Duration,
@@ -63,7 +64,7 @@ pub struct Limits {
     /// Open connections of all clients; beyond it they are closed as they are accepted. Default: 10000.
     #[schemars(range(min = 1))]
     pub connections: u32,
-    /// Open connections of one client address. `0` switches it off, as is right behind a mesh or a load balancer,
+    /// Open connections of one client: an IPv4 address, or an IPv6 network of 64 bits. `0` switches it off, as is right behind a mesh or a load balancer,
     /// where all clients share an address. Default: 256.
     pub per_ip: u32,
     /// HTTP/2.

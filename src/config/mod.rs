@@ -81,7 +81,7 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// The listener for probes, metrics and pages. It only reads. `off` switches it off.
     pub admin: Switch<Admin>,
-    /// The listener that changes things: purge, drain, reload. `off` switches it off.
+    /// The listener that changes things: purge and drain. `off` switches it off.
     pub control: Switch<Control>,
 }
 

@@ -39,8 +39,7 @@ ingress:
 - **Secrets** are a text, best as `${NAME}`, or `{ file: PATH }`; a relative path starts at the folder of the
   configuration. Nothing prints them.
 - Anchors and aliases (`&name`, `*name`) stand for whole values. Merge keys (`<<`) and tags (`!name`) are refused.
-- **Reload**: keys marked **Restart** take effect at the next start, all others at a reload. A file with an error
-  changes nothing.
+- **When**: the file is read when touchline starts. `touchline check` says beforehand whether it will be taken.
 "#;
 
 /// The reference of all keys, as Markdown.
@@ -163,7 +162,7 @@ impl<'a> Writer<'a> {
             Some(start) => text.get(..start).unwrap_or(text).trim_end().to_owned(),
             None => text.to_owned(),
         };
-        text = text.replace("Restart.", "**Restart.**").replace("Required.", "**Required.**");
+        text = text.replace("Required.", "**Required.**");
         for form in alternatives(property, self.root)
             .into_iter()
             .chain(property.get("items").map(|items| resolve(items, self.root)))

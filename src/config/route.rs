@@ -29,7 +29,8 @@ pub struct Route {
     #[schemars(extend("x-kind" = "host"))]
     pub host: Option<String>,
     /// Whether matching requests are refused with 403. The path is then matched under every reading that a server
-    /// might make of it. Default: false.
+    /// might make of it, and beats every more specific route; an ambiguous path of more than 2 KiB is refused too.
+    /// Default: false.
     pub deny: bool,
     /// A request that takes longer is logged as slow. Without it: `ingress.slow_after`. Default: none.
     #[serde(with = "units::optional_duration")]
@@ -69,7 +70,7 @@ pub struct RouteCache {
     #[schemars(with = "BTreeMap<String, TimeOrZero>", extend("propertyNames" = { "x-kind": "status", "pattern": "^[2-5][0-9][0-9]$" }))]
     pub ttl_by_status: BTreeMap<u16, Duration>,
     /// Whether the answer is the same for everyone, so that requests with `Authorization` or cookies may share it.
-    /// Default: false.
+    /// `Authorization` goes to the backend on a fetch that fills; cookies that are not in the key do not. Default: false.
     pub public: bool,
     /// Names to end entries by. They may use `{parameter}` of the path and `{query.NAME}`. Default: [].
     #[schemars(extend("x-items" = "text"))]

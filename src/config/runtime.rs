@@ -12,10 +12,10 @@ use super::units::{self, Time, TimeOrZero};
 #[serde(deny_unknown_fields, default)]
 pub struct Runtime {
     /// Worker threads. Without it: the CPU quota of the container rounded up, or two at most where there is no quota.
-    /// Restart. Default: none.
+    /// Default: none.
     #[schemars(range(min = 1, max = 256))]
     pub workers: Option<u16>,
-    /// How the workers share connections. Restart. Default: `per_core`.
+    /// How the workers share connections. Default: `per_core`.
     pub mode: RuntimeMode,
 }
 
@@ -45,7 +45,8 @@ impl RuntimeMode {
     }
 }
 
-/// What happens between SIGTERM (or `touchline drain`) and the end of the process.
+/// What happens between SIGTERM and the end of the process. `POST /drain` on the control listener begins the delay, and
+/// ends nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Drain {

@@ -40,7 +40,7 @@ impl Default for Telemetry {
 pub struct Log {
     /// The least severe level that is written. Default: info.
     pub level: LogLevel,
-    /// The form of a line. Restart. Default: json.
+    /// The form of a line. Default: json.
     pub format: LogFormat,
 }
 

@@ -11,7 +11,7 @@ use super::units::{self, ByteSize, Time, TimeOrZero};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Upstream {
-    /// How long connecting may take; then 504. A refused connection is 502. Default: 1s.
+    /// How long each try to connect may take; then 504. A refused connection is 502. Default: 1s.
     #[serde(with = "units::duration")]
     #[schemars(with = "Time")]
     pub connect: Duration,
@@ -52,7 +52,8 @@ pub struct Upstream {
     /// Repeats of a request that failed before a byte of its answer and may safely be repeated. Default: 1.
     #[schemars(range(max = 5))]
     pub retries: u32,
-    /// Repeats as a share of the requests of the last ten seconds, in percent. Default: 20.
+    /// Repeats as a share of the requests, in percent. Ten more are allowed at the start, and at most fifty are saved
+    /// up. Default: 20.
     #[schemars(range(max = 100))]
     pub retry_budget_percent: u8,
     /// Idle connections kept for reuse; `0` opens a new one for each request. Default: 256.
@@ -89,7 +90,7 @@ impl Default for Upstream {
 pub struct Breaker {
     /// Whether there is a breaker at all. Default: true.
     pub enabled: bool,
-    /// Failures within `window` that open it. Default: 5.
+    /// Failed connections within `window` that open it; repeats count too. Default: 5.
     #[schemars(range(min = 1))]
     pub failures: u32,
     /// The window that failures are counted in. Default: 1s.

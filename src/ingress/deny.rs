@@ -22,12 +22,18 @@ struct Habits {
     trims: bool,
 }
 
-/// Longer paths are not read in all ways: what is this long and odd is no path of an application.
+/// Longer paths are not read in all ways, as each of them costs.
 const MOST_READ: usize = 2048;
+
+/// True for a path that is too long to be read in all the ways it could be read in: nothing can be said of it, so it is
+/// denied wherever anything is.
+pub(super) fn is_unreadable(path: &str) -> bool {
+    path.len() > MOST_READ && !is_plain(path)
+}
 
 /// Every reading of `path`, in lower case and as segments. A path without anything to read in two ways has one.
 pub(super) fn readings(path: &str) -> Vec<Vec<Vec<u8>>> {
-    if is_plain(path) || path.len() > MOST_READ {
+    if is_plain(path) {
         return vec![without_empty(&read(path.as_bytes(), Habits::default()))];
     }
     let mut texts = vec![path.as_bytes().to_vec()];

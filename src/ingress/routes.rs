@@ -184,7 +184,10 @@ impl RouteTable {
     /// The route that denies a request under any reading of its path that a server might make.
     pub(super) fn denies(&self, method: &Method, host: &[u8], path: &str) -> Option<&Arc<Route>> {
         let mut candidates = self.denied.iter().filter(|candidate| candidate.takes(method, host)).peekable();
-        candidates.peek()?;
+        let first = candidates.peek()?;
+        if deny::is_unreadable(path) {
+            return Some(&first.value);
+        }
         let readings = deny::readings(path);
         candidates
             .find(|candidate| readings.iter().any(|reading| deny::matches(&candidate.template, reading)))
@@ -424,6 +427,7 @@ mod tests {
         for path in denied {
             assert!(table.denies(&Method::GET, b"x", path).is_some(), "{path}");
         }
+        assert!(table.denies(&Method::GET, b"x", &format!("/%69nternal/{}", "a".repeat(2100))).is_some());
         for path in ["/internally/x", "/administrator", "/x/admin", "/a/internal/x", "/admin/users"] {
             assert!(table.denies(&Method::GET, b"x", path).is_none(), "{path}");
         }

@@ -100,6 +100,13 @@ impl Policy {
         self.rule.as_ref().is_some_and(|rule| rule.ttl.is_some() || !rule.ttl_by_status.is_empty())
     }
 
+    /// Whether an answer to a POST may become the copy for later GETs of its URI (RFC 9110 section 9.3.3). Not
+    /// where a route says how answers are cached: its keys and its requests to the backend are made for GET.
+    #[must_use]
+    pub fn stores_post(&self) -> bool {
+        self.is_rfc() && self.rule.is_none()
+    }
+
     pub(super) fn is_rfc(&self) -> bool {
         self.profile == Profile::Rfc
     }

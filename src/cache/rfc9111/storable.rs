@@ -104,7 +104,7 @@ fn refuse_request(request: &RequestHead<'_>) -> Result<(), Reason> {
 }
 
 /// GET, and in profile `rfc` a POST whose answer says that it is what a GET of the same URI would bring (RFC
-/// 9110 section 9.3.3).
+/// 9110 section 9.3.3), which only a success can say (section 8.7).
 fn refuse_method(
     request: &RequestHead<'_>,
     response: &ResponseHead<'_>,
@@ -116,7 +116,8 @@ fn refuse_method(
     }
     let is_explicit = said.lifetime_ms.is_some();
     if *request.method == Method::POST
-        && policy.is_rfc()
+        && policy.stores_post()
+        && response.status.is_success()
         && is_explicit
         && is_own_location(request, response.headers)
     {

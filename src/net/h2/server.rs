@@ -29,7 +29,7 @@ use crate::{
         Answer, Body, Context, Done, Refusal, Service,
         deadline::Deadline,
         drain::{Drain, Phase},
-        request,
+        h1, request,
         serve::Serving,
         wire::Io,
     },
@@ -67,11 +67,12 @@ async fn carry<I: Io, S: Service>(
 ) {
     let service = {
         let (service, drain) = (Arc::clone(&serving.service), serving.drain.clone());
-        let body_idle = serving.limits.body_idle;
+        let limits = Arc::clone(&serving.limits);
         service_fn(move |request| {
-            let (service, draining) = (Arc::clone(&service), drain.is_draining());
+            let (service, draining, limits) =
+                (Arc::clone(&service), drain.is_draining(), Arc::clone(&limits));
             async move {
-                Ok::<_, std::convert::Infallible>(answer(&service, request, peer, draining, body_idle).await)
+                Ok::<_, std::convert::Infallible>(answer(&service, request, peer, draining, &limits).await)
             }
         })
     };
@@ -170,13 +171,18 @@ async fn answer<S: Service>(
     request: Request<Incoming>,
     peer: SocketAddr,
     draining: bool,
-    body_idle: Duration,
+    limits: &h1::Limits,
 ) -> Response<Reported<S::Done>> {
     let started = Instant::now();
     let context = || Context { peer: Some(peer), started, interim: None, draining };
     let (mut parts, incoming) = request.into_parts();
     let method = parts.method.clone();
-    let checked = request::check_http2(&parts.method, &mut parts.uri, &mut parts.headers);
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let checked = if target > limits.request_line {
+        Err(Refusal::TargetTooLong)
+    } else {
+        request::check_http2(&parts.method, &mut parts.uri, &mut parts.headers)
+    };
     let mut received = Received::default();
     let answer = match checked {
         Err(refusal) => service.refuse(refusal, context()),
@@ -186,7 +192,7 @@ async fn answer<S: Service>(
                 Body::Empty
             } else {
                 received = Received::counting();
-                Body::from_body(Inbound::new(incoming, received.clone(), body_idle))
+                Body::from_body(Inbound::new(incoming, received.clone(), limits.body_idle))
             };
             let call = service.call(Request::from_parts(parts, body), context());
             match (CatchPanic { future: Box::pin(call) }).await {

@@ -289,6 +289,16 @@ fn an_answer_to_a_post_about_its_own_uri_is_stored_in_the_plain_standard_only() 
     assert_eq!(stored(&[A_MINUTE, own], &default()), Some(Reason::Method));
     assert_eq!(stored(&[A_MINUTE], &rfc()), Some(Reason::Method));
     assert_eq!(stored(&[own, ("last-modified", "@-9999")], &rfc()), Some(Reason::Method));
+    assert_eq!(
+        stored(&[A_MINUTE, own], &Policy { rule: Some(Rule::default()), ..rfc() }),
+        Some(Reason::Method)
+    );
+    let post = RequestHead::new(&Method::POST, b"example.org", b"/a?b=c", &request);
+    let whole = headers(&[A_MINUTE, own]);
+    for (status, reason) in [(201, None), (303, Some(Reason::Method)), (404, Some(Reason::Method))] {
+        let answer = ResponseHead { status: StatusCode::from_u16(status).unwrap(), headers: &whole };
+        assert_eq!(may_store(&post, &answer, AT_NOW, &rfc()).err(), reason, "{status}");
+    }
     let none = headers(&[A_MINUTE, own]);
     for method in [Method::HEAD, Method::PUT, Method::OPTIONS] {
         let request = RequestHead::new(&method, b"example.org", b"/a?b=c", &request);

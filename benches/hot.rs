@@ -1,4 +1,0 @@
-//! In-process benches.
-fn main() {
-    divan::main();
-}
