@@ -3,16 +3,19 @@
 use divan::{Bencher, black_box};
 use touchline::cache::{Cache, KeyRule};
 
-use crate::samples::{
-    BROWSER_REQUEST, DECLARED_ANSWER, RECEIVED, SILENT_ANSWER, accepting, answer, cache, entry, request,
-    rule, target,
+use crate::{
+    BATCH,
+    samples::{
+        BROWSER_REQUEST, DECLARED_ANSWER, RECEIVED, SILENT_ANSWER, accepting, answer, cache, entry, request,
+        rule, target,
+    },
 };
 
 /// Other resources in the cache, so that the one asked for does not lie there alone.
 const OTHERS: usize = 1000;
 
 /// Making the key of a route with a rule: host, path and `Origin`.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn key(bencher: Bencher<'_, '_>) {
     let (cache, rule) = (cache(), KeyRule::of_route(&rule()).unwrap());
     let request = request(BROWSER_REQUEST);
@@ -21,7 +24,7 @@ fn key(bencher: Bencher<'_, '_>) {
 }
 
 /// Key and lookup of a resource with one entry for everybody: the usual hit, among a thousand other entries.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn key_and_hit(bencher: Bencher<'_, '_>) {
     let (cache, rule) = (full(), KeyRule::of_route(&rule()).unwrap());
     let request = request(BROWSER_REQUEST);
@@ -32,7 +35,7 @@ fn key_and_hit(bencher: Bencher<'_, '_>) {
 }
 
 /// Key and lookup of a resource that varies by `Accept-Encoding`: the second of two variants fits.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn key_and_hit_with_vary(bencher: Bencher<'_, '_>) {
     let (cache, rule) = (full(), KeyRule::of_route(&rule()).unwrap());
     for codings in ["identity", "gzip, deflate, br, zstd"] {

@@ -13,8 +13,11 @@ use touchline::net::{
     request::check_http1,
 };
 
-use crate::samples::{
-    BROWSER_REQUEST, DECLARED_ANSWER, SMALL_REQUEST, answer, backend_limits, client_limits, request,
+use crate::{
+    BATCH,
+    samples::{
+        BROWSER_REQUEST, DECLARED_ANSWER, SMALL_REQUEST, answer, backend_limits, client_limits, request,
+    },
 };
 
 /// The line of an answer with 2 KiB of body.
@@ -26,13 +29,13 @@ const LINE: ResponseLine = ResponseLine {
 };
 
 /// Reading the head of a load generator's or a probe's request: one field.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn request_head_1_field(bencher: Bencher<'_, '_>) {
     read_request(bencher, SMALL_REQUEST, 1);
 }
 
 /// Reading the head of a browser's request: twelve fields.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn request_head_12_fields(bencher: Bencher<'_, '_>) {
     read_request(bencher, BROWSER_REQUEST, 12);
 }
@@ -45,7 +48,7 @@ fn read_request(bencher: Bencher<'_, '_>, text: &str, fields: usize) {
 }
 
 /// What follows a request's head at once: its framing, and the checks that make one reading of it.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn request_checks_12_fields(bencher: Bencher<'_, '_>) {
     bencher.with_inputs(|| request(BROWSER_REQUEST)).bench_local_refs(|head| {
         let framing = framing::of_request(head.version, &head.headers)?;
@@ -54,7 +57,7 @@ fn request_checks_12_fields(bencher: Bencher<'_, '_>) {
 }
 
 /// Reading the head of the backend's answer: eight fields.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn response_head_8_fields(bencher: Bencher<'_, '_>) {
     assert_eq!(answer(DECLARED_ANSWER).headers.len(), 8);
     let limits = backend_limits();
@@ -65,7 +68,7 @@ fn response_head_8_fields(bencher: Bencher<'_, '_>) {
 }
 
 /// Writing the head of a miss's request to the backend: twelve fields out of a map.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn write_request_12_fields(bencher: Bencher<'_, '_>) {
     let head = request(BROWSER_REQUEST);
     let mut out = BytesMut::with_capacity(4096);
@@ -78,7 +81,7 @@ fn write_request_12_fields(bencher: Bencher<'_, '_>) {
 }
 
 /// Writing the head of a miss's answer: eight fields out of a map.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn write_response_8_fields(bencher: Bencher<'_, '_>) {
     let head = answer(DECLARED_ANSWER);
     let mut out = BytesMut::with_capacity(4096);
@@ -91,7 +94,7 @@ fn write_response_8_fields(bencher: Bencher<'_, '_>) {
 }
 
 /// Writing the head of a hit: the same fields, encoded when they were first sent.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn write_response_encoded(bencher: Bencher<'_, '_>) {
     let encoded = Encoded::of(&answer(DECLARED_ANSWER).headers);
     let empty = http::HeaderMap::new();
@@ -106,7 +109,7 @@ fn write_response_encoded(bencher: Bencher<'_, '_>) {
 }
 
 /// Decoding a chunked answer that lies in the buffer: 16 KiB in chunks of 1 KiB.
-#[divan::bench]
+#[divan::bench(sample_size = 8)]
 fn unchunk_16_kib(bencher: Bencher<'_, '_>) {
     let limits = client_limits();
     let mut text = BytesMut::new();

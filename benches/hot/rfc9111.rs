@@ -7,19 +7,22 @@ use touchline::cache::{
     rfc9111::{Admission, Condition, ResponseHead, Reuse, admit, condition, may_reuse, may_store},
 };
 
-use crate::samples::{
-    BROWSER_REQUEST, DECLARED_ANSWER, RECEIVED, SILENT_ANSWER, answer, asked, cache, entry, request, ruled,
-    target,
+use crate::{
+    BATCH,
+    samples::{
+        BROWSER_REQUEST, DECLARED_ANSWER, RECEIVED, SILENT_ANSWER, answer, asked, cache, entry, request,
+        ruled, target,
+    },
 };
 
 /// Every decision of a hit: a browser's request is admitted, the entry is fresh, the whole of it is sent.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn fresh_hit(bencher: Bencher<'_, '_>) {
     decide(bencher, None, Condition::Full);
 }
 
 /// The same for a poller that names the entity tag it has: a 304 is sent.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn fresh_hit_not_modified(bencher: Bencher<'_, '_>) {
     decide(bencher, Some("\"33a64df551425fcc55e4d42a148795d9\""), Condition::NotModified);
 }
@@ -47,13 +50,13 @@ fn decide(bencher: Bencher<'_, '_>, etag: Option<&'static str>, expected: Condit
 }
 
 /// Judging the answer to a miss that says nothing about caching, on a route with a rule.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn may_store_by_rule(bencher: Bencher<'_, '_>) {
     judge(bencher, SILENT_ANSWER);
 }
 
 /// Judging an answer that declares its lifetime, windows, validator and `Vary`.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn may_store_as_declared(bencher: Bencher<'_, '_>) {
     judge(bencher, DECLARED_ANSWER);
 }

@@ -9,8 +9,10 @@ use touchline::{
     telemetry::{CacheStatus, Facts, HitSource, Method, Record, Telemetry},
 };
 
+use crate::BATCH;
+
 /// Taking the record of a hit: counters, histogram, windows, chart, and the access log's decision to sample it.
-#[divan::bench]
+#[divan::bench(sample_size = BATCH)]
 fn finish(bencher: Bencher<'_, '_>) {
     let telemetry =
         Telemetry::new(&config::Telemetry::default(), Facts::default(), Some(Box::new(io::sink())));

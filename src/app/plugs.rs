@@ -14,7 +14,7 @@ use crate::{
     config::Readiness,
     ingress::{BoxedAnswer, Taken},
     net::{Body, drain::Drain},
-    telemetry::{CacheSizes, CacheSource, Operation, Telemetry, Tier},
+    telemetry::{CacheSizes, CacheSource, Operation, Telemetry},
     upstream::{Call, Client, Head, Timing, Upstream},
 };
 
@@ -60,9 +60,7 @@ impl Purge for Purging {
         };
         let start = Instant::now();
         let outcome = self.cache.purge(&scope, soft, self.clock.at(start));
-        let ended = Instant::now();
-        let took = u64::try_from((ended - start).as_micros()).unwrap_or(u64::MAX);
-        self.telemetry.cache_operation(Tier::Memory, Operation::Purge, ended, took);
+        self.telemetry.memory_operation(Operation::Purge, start);
         Ok(Purged { memory: outcome.cleared, pending: false })
     }
 }

@@ -128,7 +128,7 @@ pub(super) fn refresh(exchange: &Exchange, found: &Lookup) {
 async fn ask(exchange: &mut Exchange, outbound: &Outbound, generation: Generation) -> Result<Fetched, Error> {
     let body = match std::mem::take(&mut exchange.body) {
         body if body.exact_len().is_some() => body,
-        body => Body::from_body(Limited::new(body, exchange.route.body)),
+        body => Body::of(Limited::new(body, exchange.route.body)),
     };
     let call = Call {
         body,

@@ -1,7 +1,6 @@
 //! Keeping answers: copies that are made while the client is served, entries renewed by a 304, and bounds on bodies.
 
 use std::{
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -9,7 +8,6 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::{
@@ -24,8 +22,8 @@ use crate::{
         Entry, Fill, Generation, Key, Lead, NewEntry, Tag, TagValues,
         rfc9111::{Merge, ResponseHead, Source, Storable, Times, may_store},
     },
-    net::{Body, BodyError},
-    telemetry::{CacheStatus, Fwd, Operation, Reason, Tier},
+    net::{Body, BodyError, Chunks},
+    telemetry::{CacheStatus, Fwd, Operation, Reason},
     upstream::Reply,
 };
 
@@ -96,7 +94,7 @@ pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched
         Body::Full(data) => data,
         Body::Stream(stream) => {
             let filling = Filling { body: Body::Stream(stream), copy: Some((fill, pending)) };
-            *response.body_mut() = Body::from_body(filling);
+            *response.body_mut() = Body::of(filling);
             return Ready { response, encoded: None, told };
         }
     };
@@ -193,9 +191,7 @@ impl Pending {
             },
             now_ms,
         );
-        let ended = Instant::now();
-        let took = u64::try_from((ended - start).as_micros()).unwrap_or(u64::MAX);
-        ingress.telemetry.cache_operation(Tier::Memory, Operation::Store, ended, took);
+        ingress.telemetry.memory_operation(Operation::Store, start);
         match (&stored, self.lead) {
             (Ok(entry), Some(lead)) if entry.may_be_shared(now_ms) => lead.publish(Arc::clone(entry)),
             (Ok(_), Some(lead)) => ingress.cache.release(lead, now_ms),
@@ -248,23 +244,17 @@ impl Filling {
     }
 }
 
-impl HttpBody for Filling {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.get_mut().poll(cx).map_ok(Frame::data)
+impl Chunks for Filling {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        self.poll(cx)
     }
 
-    fn is_end_stream(&self) -> bool {
+    fn exact_len(&self) -> Option<u64> {
+        self.body.exact_len()
+    }
+
+    fn is_empty(&self) -> bool {
         self.body.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        HttpBody::size_hint(&self.body)
     }
 }
 
@@ -384,28 +374,21 @@ impl Limited {
     }
 }
 
-impl HttpBody for Limited {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let chunk = ready!(this.body.poll_chunk(cx));
+impl Chunks for Limited {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let chunk = ready!(self.body.poll_chunk(cx));
         Poll::Ready(chunk.map(|chunk| {
             let data = chunk?;
-            this.left = this.left.checked_sub(data.len() as u64).ok_or(BodyError::TooLarge)?;
-            Ok(Frame::data(data))
+            self.left = self.left.checked_sub(data.len() as u64).ok_or(BodyError::TooLarge)?;
+            Ok(data)
         }))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_empty()
+    fn exact_len(&self) -> Option<u64> {
+        self.body.exact_len()
     }
 
-    fn size_hint(&self) -> SizeHint {
-        HttpBody::size_hint(&self.body)
+    fn is_empty(&self) -> bool {
+        self.body.is_empty()
     }
 }

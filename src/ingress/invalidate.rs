@@ -6,14 +6,12 @@
 //! written too: then it is done on drop.
 
 use std::{
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http::Method;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::{Core, exchange::Exchange, respond::Ready};
@@ -22,8 +20,8 @@ use crate::{
         Scope, TagValues, Target,
         rfc9111::{invalidated_targets, invalidates},
     },
-    net::{Body, BodyError, Refusal},
-    telemetry::{Operation, Tier},
+    net::{Body, BodyError, Chunks, Refusal},
+    telemetry::Operation,
 };
 
 /// What is to be ended once the request has been answered.
@@ -89,7 +87,7 @@ impl Invalidation {
             this.is_armed = false;
         } else {
             let body = std::mem::take(ready.response.body_mut());
-            *ready.response.body_mut() = Body::from_body(Ending { body, _invalidation: this });
+            *ready.response.body_mut() = Body::of(Ending { body, _invalidation: this });
         }
         ready
     }
@@ -110,9 +108,7 @@ impl Invalidation {
         for scope in &self.scopes {
             ingress.cache.purge(scope, false, ingress.clock.at(start));
         }
-        let ended = Instant::now();
-        let took = u64::try_from((ended - start).as_micros()).unwrap_or(u64::MAX);
-        ingress.telemetry.cache_operation(Tier::Memory, Operation::Purge, ended, took);
+        ingress.telemetry.memory_operation(Operation::Purge, start);
     }
 }
 
@@ -144,22 +140,12 @@ struct Ending {
     _invalidation: Invalidation,
 }
 
-impl HttpBody for Ending {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.get_mut().body.poll_chunk(cx).map_ok(Frame::data)
+impl Chunks for Ending {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        self.body.poll_chunk(cx)
     }
 
-    fn is_end_stream(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.body.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        HttpBody::size_hint(&self.body)
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     },
     config::CacheMode,
     net::Body,
-    telemetry::{Fwd, HitSource, Operation, Reason, Tier},
+    telemetry::{Fwd, HitSource, Operation, Reason},
 };
 
 /// What a lookup led to.
@@ -61,9 +61,7 @@ pub(super) async fn look(exchange: &mut Exchange) -> Looked {
             other => other,
         },
     };
-    let ended = Instant::now();
-    let took = u64::try_from((ended - start).as_micros()).unwrap_or(u64::MAX);
-    ingress.telemetry.cache_operation(Tier::Memory, Operation::Lookup, ended, took);
+    let took = ingress.telemetry.memory_operation(Operation::Lookup, start);
     let ready = match (verdict, &found.entry) {
         (Reuse::Fresh, Some(entry)) => stored(exchange, &head, entry, now_ms, Told::hit(HitSource::Memory)),
         (Reuse::Stale(reason), Some(entry)) => {

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -19,7 +19,23 @@ pub enum Body {
     /// All bytes at hand.
     Full(Bytes),
     /// Bytes that arrive over time; back-pressure is the reader's pace of polling.
-    Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>),
+    Stream(Box<dyn Chunks>),
+}
+
+/// Where the bytes of a streamed body come from.
+pub trait Chunks: Send {
+    /// Polls for the next chunk, which is never empty; `None` is the clean end. Not polled again after an end or an error.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>>;
+
+    /// The number of bytes to come, where it is known exactly.
+    fn exact_len(&self) -> Option<u64> {
+        None
+    }
+
+    /// True when it is known that no byte will come.
+    fn is_empty(&self) -> bool {
+        false
+    }
 }
 
 /// Why a body ended before its end.
@@ -63,12 +79,12 @@ impl Body {
 
     /// A body from a stream of chunks, of unknown length.
     pub fn stream(chunks: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static) -> Self {
-        Self::Stream(Box::pin(Chunks { chunks: Box::pin(chunks) }))
+        Self::of(Streamed(Box::pin(chunks)))
     }
 
-    /// A body from any `http_body` implementation.
-    pub fn from_body(body: impl HttpBody<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
-        Self::Stream(Box::pin(body))
+    /// A body of chunks.
+    pub fn of(chunks: impl Chunks + 'static) -> Self {
+        Self::Stream(Box::new(chunks))
     }
 
     /// The number of bytes to come, where it is known exactly.
@@ -77,7 +93,7 @@ impl Body {
         match self {
             Self::Empty => Some(0),
             Self::Full(bytes) => Some(bytes.len() as u64),
-            Self::Stream(body) => body.size_hint().exact(),
+            Self::Stream(chunks) => chunks.exact_len(),
         }
     }
 
@@ -87,7 +103,7 @@ impl Body {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Stream(body) => body.is_end_stream(),
+            Self::Stream(chunks) => chunks.is_empty(),
         }
     }
 
@@ -99,19 +115,7 @@ impl Body {
                 let Self::Full(bytes) = std::mem::take(self) else { return Poll::Ready(None) };
                 Poll::Ready(Some(Ok(bytes)))
             }
-            Self::Stream(body) => loop {
-                match std::task::ready!(body.as_mut().poll_frame(cx)) {
-                    None => return Poll::Ready(None),
-                    Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                    Some(Ok(frame)) => {
-                        if let Ok(data) = frame.into_data()
-                            && !data.is_empty()
-                        {
-                            return Poll::Ready(Some(Ok(data)));
-                        }
-                    }
-                }
-            },
+            Self::Stream(chunks) => chunks.poll_chunk(cx),
         }
     }
 
@@ -159,10 +163,7 @@ impl HttpBody for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Stream(body) => body.size_hint(),
-            _ => self.exact_len().map_or_else(SizeHint::new, SizeHint::with_exact),
-        }
+        self.exact_len().map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 }
 
@@ -175,19 +176,16 @@ impl fmt::Debug for Body {
     }
 }
 
-/// Gives a stream of chunks the shape of a body.
-struct Chunks {
-    chunks: Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>,
-}
+/// A stream as a source of chunks.
+struct Streamed<S>(Pin<Box<S>>);
 
-impl HttpBody for Chunks {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.chunks.as_mut().poll_next(cx).map_ok(Frame::data)
+impl<S: Stream<Item = Result<Bytes, BodyError>> + Send> Chunks for Streamed<S> {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            match ready!(self.0.as_mut().poll_next(cx)) {
+                Some(Ok(data)) if data.is_empty() => {}
+                chunk => return Poll::Ready(chunk),
+            }
+        }
     }
 }

@@ -25,7 +25,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc};
 use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::time::Instant;
 
-pub use body::{Body, BodyError};
+pub use body::{Body, BodyError, Chunks};
 pub use encoded::{Encoded, Lines};
 pub use problem::Refusal;
 

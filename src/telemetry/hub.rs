@@ -181,6 +181,14 @@ impl Telemetry {
         self.access_log.offer(record, &times, second, is_slow);
     }
 
+    /// Takes a cache operation in the memory tier that began at `started` and has just ended. Returns how long it took.
+    pub fn memory_operation(&self, operation: Operation, started: Instant) -> u64 {
+        let ended = Instant::now();
+        let us = u64::try_from((ended - started).as_micros()).unwrap_or(u64::MAX);
+        self.cache_operation(Tier::Memory, operation, ended, us);
+        us
+    }
+
     /// Takes the duration of a cache operation that ended at `ended`.
     pub fn cache_operation(&self, tier: Tier, operation: Operation, ended: Instant, us: u64) {
         self.operations.record(tier, operation, self.tick(ended), us);

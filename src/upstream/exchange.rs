@@ -5,7 +5,6 @@
 
 use std::{
     future::poll_fn,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -13,7 +12,6 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::{
@@ -22,7 +20,7 @@ use super::{
     pool::{Connection, Pool},
 };
 use crate::net::{
-    Body, BodyError, InterimSink,
+    Body, BodyError, Chunks, InterimSink,
     h1::{
         Limits,
         chunk::{Decoded, Decoder, write_size_line},
@@ -328,7 +326,7 @@ impl Answered {
             limits: Arc::clone(limits),
             places: Some(places),
         };
-        (headers, Body::from_body(download))
+        (headers, Body::of(download))
     }
 }
 
@@ -421,27 +419,21 @@ fn take_length(left: &mut u64, buffer: &mut bytes::BytesMut) -> Decoded {
     Decoded::Data(buffer.split_to(take).freeze())
 }
 
-impl HttpBody for Download {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.get_mut().poll(cx).map_ok(Frame::data)
+impl Chunks for Download {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        self.poll(cx)
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.connection.is_none() || matches!(self.left, Left::Nothing)
-    }
-
-    fn size_hint(&self) -> SizeHint {
+    fn exact_len(&self) -> Option<u64> {
         match self.left {
-            Left::Length(left) => SizeHint::with_exact(left),
-            Left::Nothing => SizeHint::with_exact(0),
-            Left::Chunked(_) | Left::Close => SizeHint::new(),
+            Left::Length(left) => Some(left),
+            Left::Nothing => Some(0),
+            Left::Chunked(_) | Left::Close => None,
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.connection.is_none() || matches!(self.left, Left::Nothing)
     }
 }
 

@@ -7,11 +7,10 @@ use std::sync::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body as HttpBody, Frame};
 use touchline::{
     config,
     net::{
-        Answer, Body, BodyError, Context, Refusal, Service,
+        Answer, Body, BodyError, Chunks, Context, Refusal, Service,
         drain::{Drain, Phase},
         h1::Limits,
         listener::{Gate, bind},
@@ -43,7 +42,7 @@ impl Service for Panicking {
                 tokio::task::yield_now().await;
                 panic!("on purpose, later")
             }
-            "/body" => Body::from_body(PanickingBody { is_begun: false }),
+            "/body" => Body::of(PanickingBody { is_begun: false }),
             _ => Body::full("fine"),
         };
         Answer::new(Response::new(body), ())
@@ -58,17 +57,14 @@ struct PanickingBody {
     is_begun: bool,
 }
 
-impl HttpBody for PanickingBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
+impl Chunks for PanickingBody {
+    fn poll_chunk(
+        &mut self,
         _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> std::task::Poll<Option<Result<Bytes, BodyError>>> {
         assert!(!self.is_begun, "on purpose, in the body");
         self.is_begun = true;
-        std::task::Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"begun")))))
+        std::task::Poll::Ready(Some(Ok(Bytes::from_static(b"begun"))))
     }
 }
 

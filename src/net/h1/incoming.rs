@@ -2,14 +2,12 @@
 
 use std::{
     io,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -20,7 +18,7 @@ use super::{
     write,
 };
 use crate::net::{
-    BodyError, InterimSink,
+    BodyError, Chunks, InterimSink,
     buffers::Buffers,
     deadline::Deadline,
     wire::{Io, Wire},
@@ -213,23 +211,16 @@ pub(super) struct Incoming<I> {
     pub(super) length: Option<u64>,
 }
 
-impl<I: Io> HttpBody for Incoming<I> {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = self.shared.lock().poll_body(cx);
-        polled.map_ok(Frame::data)
+impl<I: Io> Chunks for Incoming<I> {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        self.shared.lock().poll_body(cx)
     }
 
-    fn is_end_stream(&self) -> bool {
+    fn exact_len(&self) -> Option<u64> {
+        self.length
+    }
+
+    fn is_empty(&self) -> bool {
         matches!(self.shared.lock().body, BodyState::Done)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.length.map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 }

@@ -248,7 +248,7 @@ impl<I: Io, S: Service> Connection<I, S> {
         let body = if framing == Framing::None {
             Body::Empty
         } else {
-            Body::from_body(Incoming { shared: Arc::clone(&self.shared), length })
+            Body::of(Incoming { shared: Arc::clone(&self.shared), length })
         };
         let mut request = Request::new(body);
         *request.method_mut() = head.method;

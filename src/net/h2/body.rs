@@ -16,7 +16,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::net::{Body, BodyError, Done, End, Sent, deadline::Deadline};
+use crate::net::{Body, BodyError, Chunks, Done, End, Sent, deadline::Deadline};
 
 /// How many bytes of a request's body were read; clones share the count. A request without a body has none.
 #[derive(Clone, Default)]
@@ -54,41 +54,38 @@ impl Inbound {
     }
 }
 
-impl HttpBody for Inbound {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(frame) => {
-                self.deadline.clear();
-                if let Some(Ok(frame)) = &frame
-                    && let Some(data) = frame.data_ref()
-                {
-                    self.received.add(data.len());
+impl Chunks for Inbound {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(BodyError::ClientGone))),
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.deadline.clear();
+                    // Trailers are dropped.
+                    if let Some(data) = frame.into_data().ok().filter(|data| !data.is_empty()) {
+                        self.received.add(data.len());
+                        return Poll::Ready(Some(Ok(data)));
+                    }
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::ClientGone)))
-            }
-            Poll::Pending => {
-                if !self.deadline.is_set() {
-                    let at = Instant::now() + self.idle;
-                    self.deadline.set(at);
+                Poll::Pending => {
+                    if !self.deadline.is_set() {
+                        let at = Instant::now() + self.idle;
+                        self.deadline.set(at);
+                    }
+                    ready!(self.deadline.poll(cx));
+                    return Poll::Ready(Some(Err(BodyError::TooSlow)));
                 }
-                ready!(self.deadline.poll(cx));
-                Poll::Ready(Some(Err(BodyError::TooSlow)))
             }
         }
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+    fn exact_len(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
     }
 
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+    fn is_empty(&self) -> bool {
+        self.incoming.is_end_stream()
     }
 }
 

@@ -192,7 +192,7 @@ async fn answer<S: Service>(
                 Body::Empty
             } else {
                 received = Received::counting();
-                Body::from_body(Inbound::new(incoming, received.clone(), limits.body_idle))
+                Body::of(Inbound::new(incoming, received.clone(), limits.body_idle))
             };
             let call = service.call(Request::from_parts(parts, body), context());
             match (CatchPanic { future: Box::pin(call) }).await {
