@@ -35,8 +35,9 @@ lint: ## Check format, lints, docs and dependencies
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	scripts/check-dependencies
 
-bench: ## Run touchline beside its peers and rewrite the tables of docs/benchmarks.md
-	benches/peers/run $(ARGS)
+bench: ## Run touchline beside its peers, rewrite the tables of docs/benchmarks.md, time the hot functions
+	benches/peers/run --write $(ARGS)
+	$(CARGO) bench --locked --bench hot
 
 docs: ## Rewrite the generated documents and build the API docs
 	UPDATE_GOLDEN=1 $(CARGO) test --locked --test documents --test metrics_doc

@@ -15,9 +15,10 @@ use parking_lot::RwLock;
 
 use super::{
     entry::Entry,
-    key::{KeyHash, KeyMaker},
+    key::{Key, KeyHash, KeyMaker},
     prefixes::Prefixes,
     scope::Scope,
+    tags::Tag,
 };
 
 /// Marks on single names that are held. Beyond it the older half goes, and with it what was fetched before them.
@@ -123,9 +124,29 @@ impl Marks {
             }
             Scope::Prefix { authority, path } => table.paths.put(authority.as_deref(), path, mark),
         }
-        table.forget(now_ms, self.keep_ms);
-        self.newest.store(table.newest, Ordering::Release);
-        Generation(table.newest)
+        self.close(&mut table, now_ms)
+    }
+
+    /// Ends all copies of a target because a newer one, that came by `route`, takes their place; returns the generation
+    /// from which the newer one lives. None, and no mark, when it was ended itself since its fetch began.
+    #[must_use]
+    pub(super) fn supersede(
+        &self,
+        key: &Key,
+        route: &str,
+        since: Generation,
+        now_ms: u64,
+    ) -> Option<Generation> {
+        let mut table = self.table.write();
+        let mark = self.newest_mark(&table, key, Some(route), &[]);
+        if mark.newest() > since.0 || since.0 < table.floor {
+            return None;
+        }
+        table.newest += 1;
+        let own = Name::Url { authority: Some(key.authority()), path: key.path(), query: key.query() };
+        let mark = Mark::at(table.newest, false);
+        table.put(self.hash(&own), mark);
+        Some(self.close(&mut table, now_ms))
     }
 
     /// What the marks say about an entry.
@@ -136,7 +157,7 @@ impl Marks {
             return if checked & 1 == 1 { Verdict::Stale } else { Verdict::Alive };
         }
         let table = self.table.read();
-        let mark = self.newest_mark(&table, entry);
+        let mark = self.newest_mark(&table, entry.key(), entry.route(), entry.tags());
         let since = entry.generation().0;
         if mark.hard > since || since < table.floor {
             return Verdict::Dead;
@@ -153,9 +174,16 @@ impl Marks {
         table.names.len() + table.tags.len() + table.paths.len()
     }
 
-    fn newest_mark(&self, table: &Table, entry: &Entry) -> Mark {
+    /// Makes the newest mark of a locked table known.
+    fn close(&self, table: &mut Table, now_ms: u64) -> Generation {
+        table.forget(now_ms, self.keep_ms);
+        self.newest.store(table.newest, Ordering::Release);
+        Generation(table.newest)
+    }
+
+    fn newest_mark(&self, table: &Table, key: &Key, route: Option<&str>, tags: &[Tag]) -> Mark {
         let mut newest = table.all;
-        let (authority, path, query) = (entry.key().authority(), entry.key().path(), entry.key().query());
+        let (authority, path, query) = (key.authority(), key.path(), key.query());
         if !table.names.is_empty() {
             let mut look = |name: &Name<'_>| {
                 if let Some(mark) = table.names.get(&self.hash(name)) {
@@ -164,15 +192,15 @@ impl Marks {
             };
             look(&Name::Url { authority: Some(authority), path, query });
             look(&Name::Url { authority: None, path, query });
-            if let Some(route) = entry.route() {
+            if let Some(route) = route {
                 look(&Name::Route(route));
             }
-            for tag in entry.tags() {
+            for tag in tags {
                 look(&Name::Tag(tag.as_str()));
             }
         }
         newest.raise(table.paths.newest(authority, path));
-        for tag in entry.tags() {
+        for tag in tags {
             newest.raise(table.tags.newest(&[], tag.as_str().as_bytes()));
         }
         newest

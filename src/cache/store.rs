@@ -222,6 +222,15 @@ impl Cache {
         PurgeOutcome { generation, cleared: Some(cleared), retired: Some(retired) }
     }
 
+    /// Ends all copies of a target in favour of an answer to a write that is to be stored under `key`; returns the
+    /// generation to store it with. None when a purge since `before` ends that answer too.
+    #[must_use]
+    pub fn supersede(&self, key: &Key, route: &str, before: Generation, now_ms: u64) -> Option<Generation> {
+        let generation = self.marks.supersede(key, route, before, now_ms)?;
+        self.counters.purge();
+        Some(generation)
+    }
+
     /// The numbers of now. Settles the tier first, so it is not for every request.
     #[must_use]
     pub fn stats(&self) -> CacheStats {

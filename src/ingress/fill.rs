@@ -16,12 +16,14 @@ use super::{
     fetch::Plan,
     outbound::Outbound,
     respond::{Ready, Told, stored},
+    routes::Route,
 };
 use crate::{
     cache::{
         Entry, Fill, Generation, Key, Lead, NewEntry, Tag, TagValues,
         rfc9111::{Merge, ResponseHead, Source, Storable, Times, may_store},
     },
+    config::CacheMode,
     net::{Body, BodyError, Chunks},
     telemetry::{CacheStatus, Fwd, Operation, Reason},
     upstream::Reply,
@@ -61,12 +63,23 @@ struct Pending {
 
 /// Decides whether the answer is kept, and keeps it: at once when its body is at hand, else while it is sent.
 pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched: Fetched) -> Ready {
-    let begun = begin(exchange, outbound, &plan, &fetched);
+    let Some(key) = key_for(exchange, &plan) else {
+        return Ready { response: fetched.reply.response, encoded: None, told: fetched.told };
+    };
+    let begun = begin(exchange, outbound, &fetched);
     let Fetched { reply, times, generation, mut told } = fetched;
     let mut response = reply.response;
-    let Some(lookup) = plan.lookup else { return Ready { response, encoded: None, told } };
     let ingress = exchange.ingress();
-    let (storable, mut fill) = match begun {
+    let begun = begun.and_then(|(storable, fill)| {
+        if exchange.parts.method == Method::GET {
+            return Ok((storable, fill, generation));
+        }
+        // A write ends the older copies of its target; its own answer takes their place.
+        let now_ms = ingress.clock.now_ms();
+        let generation = ingress.cache.supersede(&key, &exchange.route.name, generation, now_ms);
+        generation.map(|generation| (storable, fill, generation)).ok_or(Reason::Purged)
+    });
+    let (storable, mut fill, generation) = match begun {
         Ok(begun) => begun,
         Err(reason) => {
             told.reason = Some(reason);
@@ -79,7 +92,7 @@ pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched
     let pending = Pending {
         core: Arc::clone(&exchange.core),
         lead: plan.lead,
-        key: lookup.key().clone(),
+        key,
         route: Arc::clone(&exchange.route.name),
         status: response.status(),
         headers: storable.head(response.headers()),
@@ -109,14 +122,28 @@ pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched
     }
 }
 
+/// The key under which the answer may be kept: that of the lookup, or that of a GET of the same target for the answer to
+/// a POST. None when the cache takes no part.
+fn key_for(exchange: &Exchange, plan: &Plan) -> Option<Key> {
+    if let Some(lookup) = &plan.lookup {
+        return Some(lookup.key().clone());
+    }
+    let may_store = |route: &Route| route.policy.mode == CacheMode::Serve && route.policy.stores_post();
+    if exchange.parts.method != Method::POST
+        || plan.reason != Some(Reason::Method)
+        || !may_store(&exchange.route)
+    {
+        return None;
+    }
+    // A GET may take another route, with keys of its own.
+    let table = exchange.ingress().table.load();
+    let of_get = table.find(&Method::GET, exchange.host.as_bytes(), exchange.parts.uri.path());
+    may_store(of_get).then(|| exchange.key())
+}
+
 /// Whether a copy may be made, by the head of the answer and the room there is.
-fn begin(
-    exchange: &Exchange,
-    outbound: &Outbound,
-    plan: &Plan,
-    fetched: &Fetched,
-) -> Result<(Storable, Fill), Reason> {
-    if plan.lookup.is_none() || exchange.parts.method != Method::GET {
+fn begin(exchange: &Exchange, outbound: &Outbound, fetched: &Fetched) -> Result<(Storable, Fill), Reason> {
+    if exchange.parts.method == Method::HEAD {
         return Err(Reason::Method);
     }
     let response = &fetched.reply.response;

@@ -68,6 +68,10 @@ impl Invalidation {
             this.is_armed = false;
             return ready;
         }
+        if ready.told.is_stored && this.method == Method::POST {
+            // The answer to a POST that was kept: the older copies of its target ended before it took their place.
+            this.scopes.remove(0);
+        }
         if invalidates(&this.method, status) {
             let map = http::HeaderMap::new();
             let head = crate::cache::rfc9111::RequestHead::new(

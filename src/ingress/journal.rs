@@ -75,6 +75,9 @@ impl Journal {
     /// Notes what the answer is.
     pub(super) fn answered(&mut self, status: u16, kind: Kind, told: Told) {
         self.0.told = told;
+        if kind == Kind::Upgrade {
+            self.0.core.ingress.listener.upgrades.increment();
+        }
         self.note(|record| {
             record.status = status;
             record.kind = kind;
@@ -96,6 +99,9 @@ impl Journal {
         }
         let ingress = &inner.core.ingress;
         ingress.listener.in_flight.decrement();
+        if record.kind == Kind::Upgrade {
+            ingress.listener.upgrades.decrement();
+        }
         ingress.telemetry.finish(record, head_us, total_us);
     }
 }

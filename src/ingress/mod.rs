@@ -1,6 +1,6 @@
 //! The ingress plane: clients on one side, the backend on the other, and the cache between them.
 //!
-//! [`pipeline`] shows the way of a request on one screen; each stage has a file of its own. What all workers share is in
+//! `pipeline` shows the way of a request on one screen; each stage has a file of its own. What all workers share is in
 //! [`Ingress`]; a [`Worker`] adds the connections of one worker and is what the listener serves.
 
 mod deny;
@@ -151,7 +151,7 @@ impl Ingress {
     }
 }
 
-/// One worker's share of the plane. Clones of [`Core`] stay on their worker, so counting them costs no traffic between
+/// One worker's share of the plane. Clones of its core stay on their worker, so counting them costs no traffic between
 /// cores.
 pub struct Worker {
     core: Arc<Core>,
@@ -184,8 +184,8 @@ impl Service for Worker {
         pipeline::refuse(&self.core, refusal, &context)
     }
 
-    fn interim_dropped(&self) {
-        self.core.ingress.listener.interim_dropped.increment();
+    fn flooded(&self, limit: &'static str) {
+        self.core.ingress.listener.refusals.increment(limit);
     }
 
     fn underscore_dropped(&self) {

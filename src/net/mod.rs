@@ -70,8 +70,10 @@ pub trait Service: Send + Sync + 'static {
     /// Answers a request that never became one: its bytes broke a rule of the protocol or a limit.
     fn refuse(&self, refusal: Refusal, context: Context) -> Answer<Self::Done>;
 
-    /// Called for an interim answer that the protocol in use could not carry.
-    fn interim_dropped(&self) {}
+    /// Called when an HTTP/2 connection was closed because its client was over a limit; `limit` is one of a closed set.
+    fn flooded(&self, limit: &'static str) {
+        let _ = limit;
+    }
 
     /// Called when a header field was dropped because of an underscore in its name.
     fn underscore_dropped(&self) {}

@@ -45,8 +45,6 @@ pub struct ListenerStats {
     pub upgrades: Gauge,
     /// Requests answered with an error of our own, by reason.
     pub refusals: ReasonCounters,
-    /// Interim answers that could not be passed on.
-    pub interim_dropped: Counter,
     /// Header fields dropped because of an underscore in the name.
     pub underscores_dropped: Counter,
 }

@@ -115,12 +115,6 @@ pub(super) const NET_REFUSALS: Family = family(
     &["listener", "reason"],
     "Requests answered with an error of the proxy's own, by reason.",
 );
-pub(super) const NET_INTERIM_DROPPED: Family = family(
-    "touchline_net_interim_dropped_total",
-    Counter,
-    &["listener"],
-    "Interim (1xx) answers that could not be passed on to the client.",
-);
 pub(super) const NET_UNDERSCORES_DROPPED: Family = family(
     "touchline_net_underscores_dropped_total",
     Counter,
@@ -281,7 +275,7 @@ pub(super) const BUILD_INFO: Family =
     family("touchline_build_info", Gauge, &["version"], "1, with the version of the program.");
 
 /// Every family, in the order of the documentation and of the text at `/metrics`.
-pub const ALL: [&Family; 49] = [
+pub const ALL: [&Family; 48] = [
     &INGRESS_REQUESTS,
     &INGRESS_DURATION,
     &INGRESS_FIRST_BYTE,
@@ -295,7 +289,6 @@ pub const ALL: [&Family; 49] = [
     &NET_IN_FLIGHT,
     &NET_UPGRADES,
     &NET_REFUSALS,
-    &NET_INTERIM_DROPPED,
     &NET_UNDERSCORES_DROPPED,
     &CACHE_LOOKUPS,
     &CACHE_HITS,

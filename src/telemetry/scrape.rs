@@ -79,13 +79,12 @@ impl Telemetry {
 
     fn write_listeners(&self, text: &mut Text) {
         type Read = fn(&ListenerStats) -> f64;
-        let families: [(&Family, Read); 7] = [
+        let families: [(&Family, Read); 6] = [
             (&metrics::NET_CONNECTIONS, |stats| signed(stats.connections.get())),
             (&metrics::NET_ACCEPTED, |stats| float(stats.accepted.get())),
             (&metrics::NET_TURNED_AWAY, |stats| float(stats.turned_away.get())),
             (&metrics::NET_IN_FLIGHT, |stats| signed(stats.in_flight.get())),
             (&metrics::NET_UPGRADES, |stats| signed(stats.upgrades.get())),
-            (&metrics::NET_INTERIM_DROPPED, |stats| float(stats.interim_dropped.get())),
             (&metrics::NET_UNDERSCORES_DROPPED, |stats| float(stats.underscores_dropped.get())),
         ];
         for (family, read) in families {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header, request::Parts};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -226,6 +226,10 @@ impl Client {
         if !upstream.breaker.allows() {
             return Err(Error::BreakerOpen);
         }
+        // A tunnel lasts: it has a bound of its own, asked before the server is made to switch.
+        let is_upgrade = head.headers.contains_key(header::UPGRADE);
+        let tunnel = is_upgrade.then(|| upstream.tunnels.try_enter()).transpose();
+        let tunnel = tunnel.map_err(|_| Error::TooManyUpgrades)?;
         let place = self.enter(call.bulkhead.as_deref(), timing).await?;
         upstream.budget.earn();
         // A body that is at hand may be sent twice; a stream that was begun may not.
@@ -246,6 +250,7 @@ impl Client {
                         limits: &upstream.limits,
                         first_byte: call.first_byte.unwrap_or(upstream.settings.first_byte),
                         interim: call.interim.as_ref(),
+                        stats: &upstream.stats,
                     };
                     timed(&mut timing.backend, exchange(connection, head, body, terms)).await
                 }
@@ -253,7 +258,7 @@ impl Client {
             let error = match result {
                 Ok(answered) => {
                     upstream.breaker.succeeded();
-                    return self.reply(answered, place);
+                    return Ok(self.reply(answered, place, tunnel));
                 }
                 Err(error) => error,
             };
@@ -306,22 +311,21 @@ impl Client {
         Ok(self.pool.adopt(stream))
     }
 
-    fn reply(&self, answered: Answered, places: Places) -> Result<Reply, Error> {
+    fn reply(&self, answered: Answered, places: Places, tunnel: Option<Place>) -> Reply {
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = answered.head.status;
         let is_close_delimited = answered.framing == Framing::Close;
         if answered.head.status == StatusCode::SWITCHING_PROTOCOLS {
-            // A tunnel lasts: it has a bound of its own and leaves its place to requests.
-            let permit = self.upstream.tunnels.try_enter().map_err(|_| Error::TooManyUpgrades)?;
+            // It leaves its place among the requests to others.
             *response.headers_mut() = answered.head.headers;
             let (io, ahead) = into_tunnel(answered.connection);
-            response.extensions_mut().insert(TunnelSlot::new(Tunnel::new(io, ahead, Box::new(permit))));
+            response.extensions_mut().insert(TunnelSlot::new(Tunnel::new(io, ahead, Box::new(tunnel))));
         } else {
             let (headers, body) = answered.into_parts(&self.pool, &self.upstream.limits, places);
             *response.headers_mut() = headers;
             *response.body_mut() = body;
         }
-        Ok(Reply { response, is_close_delimited })
+        Reply { response, is_close_delimited }
     }
 }
 

@@ -31,12 +31,14 @@ use crate::net::{
     headers::strip_hop_by_hop,
     wire::Io,
 };
+use crate::telemetry::UpstreamStats;
 
 /// What an exchange needs beside its connection.
 pub(super) struct Terms<'a> {
     pub(super) limits: &'a Arc<Limits>,
     pub(super) first_byte: Duration,
     pub(super) interim: Option<&'a Arc<dyn InterimSink>>,
+    pub(super) stats: &'a UpstreamStats,
 }
 
 /// An answer's head, and the connection its body is still on.
@@ -231,9 +233,12 @@ impl Waiting<'_> {
             if self.interims > terms.limits.interim {
                 return Err(Error::BadResponse);
             }
-            if let Some(sink) = terms.interim {
-                strip_hop_by_hop(&mut head.headers);
-                sink.interim(head.status, &head.headers);
+            match terms.interim {
+                Some(sink) => {
+                    strip_hop_by_hop(&mut head.headers);
+                    sink.interim(head.status, &head.headers);
+                }
+                None => terms.stats.interim_dropped.increment(),
             }
         }
         Ok(None)

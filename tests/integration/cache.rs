@@ -10,7 +10,7 @@ use std::{
 
 use crate::support::{
     app::Setup,
-    backend::{Backend, Step, answer, ok, text},
+    backend::{Backend, Request, Step, answer, ok, send, text},
     client::{get, get_with, raw, request, request_text},
     fault::{Faults, Mode},
     until, until_async,
@@ -290,6 +290,90 @@ async fn a_write_ends_the_copy_of_its_target() {
 
     assert_eq!(get(proxy.address, "/a").await.cache(), "miss");
     assert_eq!(get(proxy.address, "/b").await.cache(), "hit");
+}
+
+#[tokio::test]
+async fn in_the_plain_standard_an_answer_to_a_post_may_be_the_new_copy_of_its_target() {
+    let fields = |request: &Request| match request.target() {
+        "/own" => ["Cache-Control: max-age=60", "Content-Location: /own"],
+        "/chunked" => ["Cache-Control: max-age=60", "Content-Location: /chunked"],
+        _ => ["Cache-Control: max-age=60", "Content-Location: /elsewhere"],
+    };
+    for (profile, target, is_kept) in [
+        ("rfc", "/own", true),
+        ("rfc", "/chunked", true),
+        ("rfc", "/other", false),
+        ("default", "/own", false),
+    ] {
+        let backend = Backend::start(move |request| {
+            let body = format!("{} {}", request.method(), request.nth);
+            if request.target() == "/chunked" && request.method() == "POST" {
+                let head = fields(request).join("\r\n");
+                let size = body.len();
+                return send(format!(
+                    "HTTP/1.1 200 OK\r\n{head}\r\nTransfer-Encoding: chunked\r\n\r\n{size:x}\r\n{body}\r\n0\r\n\r\n"
+                ));
+            }
+            answer("200 OK", &fields(request), &body)
+        })
+        .await;
+        let proxy = Setup::before(&backend).top("cache", &format!("{{ profile: {profile} }}")).start();
+        get(proxy.address, target).await;
+
+        let posted = request(proxy.address, "POST", target, "x").await;
+        let got = get(proxy.address, target).await;
+
+        assert_eq!(posted.cache(), "bypass", "{profile} {target}");
+        assert_eq!(got.cache(), if is_kept { "hit" } else { "miss" }, "{profile} {target}");
+        assert_eq!(got.body == posted.body, is_kept, "{profile} {target}");
+        request(proxy.address, "PUT", target, "x").await;
+        assert_eq!(get(proxy.address, target).await.cache(), "miss", "{profile} {target}");
+    }
+}
+
+#[tokio::test]
+async fn a_post_ends_the_copies_of_a_route_whose_keys_are_not_its_own() {
+    let backend = Backend::start(|request| {
+        let own = format!("Content-Location: {}", request.target());
+        match request.method() {
+            "POST" => answer("200 OK", &["Cache-Control: max-age=60", &own], "posted"),
+            _ => answer("200 OK", &[], "got"),
+        }
+    })
+    .await;
+    let proxy = Setup::before(&backend)
+        .top("cache", "{ profile: rfc }")
+        .routes("{ path: /a, methods: [GET], cache: { ttl: 1m, key: { query: { only: [x] } } } }")
+        .start();
+    get(proxy.address, "/a?x=1&y=1").await;
+    assert_eq!(get(proxy.address, "/a?x=1&y=2").await.cache(), "hit");
+
+    request(proxy.address, "POST", "/a?x=1&y=3", "x").await;
+
+    for target in ["/a?x=1&y=1", "/a?x=1&y=3"] {
+        let got = get(proxy.address, target).await;
+        assert_eq!(got.text(), "got", "{target}");
+    }
+    assert_eq!(backend.count(), 3);
+}
+
+#[tokio::test]
+async fn a_body_in_an_unknown_transfer_coding_ends_with_its_connection_and_is_kept_without_the_field() {
+    let backend = Backend::start(|request| {
+        let coding = if request.target() == "/two" { "x-unheard-of, chunked" } else { "x-unheard-of" };
+        let head = format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: {coding}");
+        vec![Step::Send(format!("{head}\r\n\r\nwhole").into()), Step::Close]
+    })
+    .await;
+    let proxy = Setup::before(&backend).start();
+
+    for outcome in ["miss", "hit"] {
+        let got = get(proxy.address, "/one").await;
+
+        assert_eq!((got.status, got.text().as_str(), got.cache()), (200, "whole", outcome));
+        assert!(!got.fields("transfer-encoding").contains(&"x-unheard-of"), "{}", got.head);
+    }
+    assert_eq!(get(proxy.address, "/two").await.refusal(), (502, "bad_upstream_response".to_owned()));
 }
 
 #[tokio::test]

@@ -92,6 +92,36 @@ fn what_was_fetched_before_and_comes_after_a_purge_is_dead() {
 }
 
 #[test]
+fn an_answer_takes_the_place_of_older_copies_unless_it_was_ended_itself() {
+    let target = "/users/7?a=1";
+    let purges = [
+        (Scope::url("/users/7").unwrap(), true),
+        (Scope::tag("user:7"), true),
+        (Scope::url(target).unwrap(), false),
+        (Scope::Route("/users/{id}".into()), false),
+        (Scope::prefix("/users/").unwrap(), false),
+        (Scope::All, false),
+    ];
+    for (scope, lives) in purges {
+        let fixture = marks();
+        let key = key(&fixture.maker, target);
+        let older = fixture.entry(target, &[]);
+        let since = fixture.marks.generation();
+        fixture.purge(&scope);
+
+        let from = fixture.marks.supersede(&key, "/users/{id}", since, 0);
+
+        assert_eq!(from.is_some(), lives, "{scope:?}");
+        let Some(generation) = from else { continue };
+        assert_eq!(fixture.marks.verdict(&older), Verdict::Dead, "{scope:?}");
+        let newer = Entry::new(NewEntry { generation, ..tagged(&key, &[], Some("/users/{id}")) });
+        assert_eq!(fixture.marks.verdict(&newer), Verdict::Alive, "{scope:?}");
+        fixture.purge(&Scope::url(target).unwrap());
+        assert_eq!(fixture.marks.verdict(&newer), Verdict::Dead, "{scope:?}");
+    }
+}
+
+#[test]
 fn a_soft_purge_makes_stale_and_a_later_hard_one_ends() {
     for scope in [Scope::All, Scope::tag("t"), Scope::tag("*"), Scope::prefix("/").unwrap()] {
         let fixture = marks();

@@ -1,6 +1,6 @@
 //! How long a message body is (RFC 9112 section 6.3), with every ambiguity refused.
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
 use crate::net::Refusal;
 
@@ -48,7 +48,8 @@ pub fn of_request(version: Version, headers: &HeaderMap) -> Result<Framing, Refu
 
 /// The framing of an answer to a request with `method`.
 ///
-/// An unknown transfer coding is read to the close, as RFC 9112 section 6.3 asks; its connection is then not used again.
+/// A transfer coding that we do not speak is read to the close, as RFC 9112 section 6.3 asks; its connection is then not
+/// used again.
 ///
 /// # Errors
 /// When the answer's length is ambiguous.
@@ -73,7 +74,7 @@ pub fn of_response(
     match (coding, length) {
         (Some(_), _) if codings.next().is_some() => Err(Ambiguous),
         (Some(coding), _) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
-        (Some(coding), _) if is_another_coding(coding) => Ok(Framing::Close),
+        (Some(coding), _) if ends_with_connection(coding) => Ok(Framing::Close),
         (Some(_), _) => Err(Ambiguous),
         (None, Some(0)) => Ok(Framing::None),
         (None, Some(length)) => Ok(Framing::Length(length)),
@@ -114,6 +115,16 @@ fn is_another_coding(line: &HeaderValue) -> bool {
         )
     };
     (last.eq_ignore_ascii_case("chunked") || is_coding(last)) && members.all(is_coding)
+}
+
+/// True for a well-formed list of codings, known or not, without `chunked`: such a body can only end with the connection.
+/// `chunked` beside another coding is an attempt to be read in two ways.
+fn ends_with_connection(line: &HeaderValue) -> bool {
+    line.as_bytes().split(|byte| *byte == b',').all(|member| {
+        let name = member.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        // Field names are tokens too.
+        HeaderName::from_bytes(name).is_ok() && !name.eq_ignore_ascii_case(b"chunked")
+    })
 }
 
 #[cfg(test)]
@@ -179,6 +190,19 @@ mod tests {
             (Method::GET, 304, vec![("transfer-encoding", "chunked")], Ok(Framing::None)),
             (Method::GET, 200, vec![("transfer-encoding", "chunked")], Ok(Framing::Chunked)),
             (Method::GET, 200, vec![("transfer-encoding", "gzip")], Ok(Framing::Close)),
+            (Method::GET, 200, vec![("transfer-encoding", "x-unheard-of;a=b , GZIP")], Ok(Framing::Close)),
+            (Method::GET, 200, vec![("transfer-encoding", "gzip, chunked")], Err(Ambiguous)),
+            (Method::GET, 200, vec![("transfer-encoding", "chunked, x-unheard-of")], Err(Ambiguous)),
+            (Method::GET, 200, vec![("transfer-encoding", "chunked;a=b")], Err(Ambiguous)),
+            (Method::GET, 200, vec![("transfer-encoding", "\"chunked\"")], Err(Ambiguous)),
+            (Method::GET, 200, vec![("transfer-encoding", "x-unheard-of,")], Err(Ambiguous)),
+            (Method::GET, 200, vec![("transfer-encoding", "")], Err(Ambiguous)),
+            (
+                Method::GET,
+                200,
+                vec![("transfer-encoding", "x-unheard-of"), ("content-length", "7")],
+                Err(Ambiguous),
+            ),
             (
                 Method::GET,
                 200,

@@ -1,6 +1,6 @@
 //! Request and status lines and header fields, read in one strict way (RFC 9112 sections 2 to 5).
 //!
-//! A head is parsed once it is whole. Until then [`check_partial`] looks for what no more bytes could mend, so that a
+//! A head is parsed once it is whole. Until then `check_partial` looks for what no more bytes could mend, so that a
 //! malformed head is refused at once and not when a timer runs out.
 
 use bytes::{Bytes, BytesMut};

@@ -1,5 +1,5 @@
 //! HTTP/1.0 and HTTP/1.1 (RFC 9112), both sides: [`server`] is a client's connection; the parts below it
-//! ([`head`], [`framing`], [`chunk`], [`write`]) also carry the connections to upstreams.
+//! ([`head`], [`framing`], [`chunk`], [`mod@write`]) also carry the connections to upstreams.
 
 pub mod chunk;
 pub mod framing;

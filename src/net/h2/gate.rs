@@ -46,10 +46,10 @@ impl Flood {
     /// The reason as it stands in the log: the last part of the key whose limit was passed.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
-            Self::Continuation => "continuation",
-            Self::Resets => "resets",
-            Self::Control => "control",
-            Self::Streams => "total",
+            Self::Continuation => "http2_continuation",
+            Self::Resets => "http2_resets",
+            Self::Control => "http2_control",
+            Self::Streams => "http2_total",
         }
     }
 }

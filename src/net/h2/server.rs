@@ -54,6 +54,7 @@ pub async fn serve<I: Io, S: Service>(
     carry(&socket, peer, serving, limits).await;
     if let Standing::Flooded(flood) = socket.standing() {
         debug!(%peer, limit = flood.as_str(), "an HTTP/2 client was over a limit and its connection is closed");
+        serving.service.flooded(flood.as_str());
     }
     socket.close().await;
 }
