@@ -19,6 +19,7 @@ mod connections;
 mod forwarding;
 mod http2;
 mod interim;
+mod learning;
 mod limits;
 mod memory;
 mod pool;
