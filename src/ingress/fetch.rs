@@ -138,7 +138,8 @@ async fn ask(exchange: &mut Exchange, outbound: &Outbound, generation: Generatio
     };
     let clock = exchange.ingress().clock;
     let mut timing = Timing::default();
-    let sent_ms = clock.now_ms();
+    // Times matter only to what may be stored.
+    let sent_ms = if outbound.may_fill { clock.now_ms() } else { 0 };
     let introduction = exchange.introduction();
     let result = exchange.core.client.call(outbound.head(exchange, &introduction), call, &mut timing).await;
     if let Some(parts) = exchange.journal.parts() {
@@ -147,7 +148,11 @@ async fn ask(exchange: &mut Exchange, outbound: &Outbound, generation: Generatio
         parts.connect_us += micros(timing.connect);
         parts.backend_us += micros(timing.backend);
     }
-    let times = Times { sent_ms, received_ms: clock.now_ms(), received_unix: clock.wall_s() };
+    let times = if outbound.may_fill {
+        Times { sent_ms, received_ms: clock.now_ms(), received_unix: clock.wall_s() }
+    } else {
+        Times { sent_ms, received_ms: sent_ms, received_unix: 0 }
+    };
     result.map(|reply| Fetched { reply, times, generation, told: exchange.told })
 }
 

@@ -19,6 +19,8 @@ use crate::{
 /// A request for the backend. The client's own head stays with the exchange where it is needed again.
 pub(super) struct Outbound {
     pub(super) headers: HeaderMap,
+    /// True when the cache takes part, so that the answer may be stored.
+    pub(super) may_fill: bool,
     /// A target that differs from the client's.
     uri: Option<Uri>,
 }
@@ -32,7 +34,7 @@ impl Outbound {
         } else {
             std::mem::take(&mut exchange.parts.headers)
         };
-        let mut outbound = Self { headers: map, uri: None };
+        let mut outbound = Self { headers: map, may_fill, uri: None };
         if may_fill {
             headers::strip_claims(&mut outbound.headers);
         }

@@ -295,7 +295,7 @@ impl Client {
     }
 
     /// A connection from the pool for the first try; a retry takes a new one, as what else is idle may be stale too.
-    async fn connection(&self, may_reuse: bool, timing: &mut Timing) -> Result<Connection, Error> {
+    async fn connection(&self, may_reuse: bool, timing: &mut Timing) -> Result<Box<Connection>, Error> {
         let upstream = &*self.upstream;
         if may_reuse && let Some(connection) = self.pool.take().await {
             upstream.stats.reused.increment();

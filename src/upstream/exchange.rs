@@ -45,7 +45,7 @@ pub(super) struct Terms<'a> {
 pub(super) struct Answered {
     pub(super) head: ResponseHead,
     pub(super) framing: Framing,
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     pub(super) upload: Upload,
 }
 
@@ -153,7 +153,7 @@ struct Progress {
 
 /// Sends a request and waits for the head of its answer. Interim answers go to `terms.interim` on the way.
 pub(super) async fn exchange(
-    mut connection: Connection,
+    mut connection: Box<Connection>,
     request: Head<'_>,
     body: Body,
     terms: Terms<'_>,
@@ -263,7 +263,7 @@ enum Left {
 
 /// The body of an answer, read as fast as it is polled. At its clean end the connection goes back to the pool.
 pub(super) struct Download {
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     pool: Arc<Pool>,
     upload: Upload,
     left: Left,
@@ -443,7 +443,7 @@ impl Chunks for Download {
 }
 
 /// A stream after a 101, with what was read behind it.
-pub(super) fn into_tunnel(connection: Connection) -> (Box<dyn Io>, bytes::BytesMut) {
+pub(super) fn into_tunnel(connection: Box<Connection>) -> (Box<dyn Io>, bytes::BytesMut) {
     let (stream, ahead) = connection.wire.into_parts();
     (Box::new(stream), ahead)
 }

@@ -15,7 +15,7 @@ use crate::net::{buffers::Buffers, deadline::Deadline, wire::Wire};
 /// A connection that was idle for less than this is not asked whether it is still open.
 const BUSY: Duration = Duration::from_micros(300);
 
-/// A connection that may serve again.
+/// A connection that may serve again. Handed on behind a pointer: it changes hands several times in a call.
 pub struct Connection {
     pub(super) wire: Wire<Stream>,
     /// Kept with the connection, as moving it is cheaper than arming a new one for each request.
@@ -41,15 +41,15 @@ impl Connection {
     ///
     /// The runtime knows what the kernel told it in its last turn. A connection that rested for longer than that is asked
     /// about itself, which costs a call to the kernel that busy connections never pay.
-    async fn is_quiet(&mut self) -> bool {
+    async fn is_quiet(&mut self, now: Instant) -> bool {
         let is_quiet = poll_fn(|cx| Poll::Ready(self.wire.poll_fill(cx, 0).is_pending())).await;
-        is_quiet && (self.idle_since.elapsed() < BUSY || self.wire.io().is_quiet())
+        is_quiet && (now - self.idle_since < BUSY || self.wire.io().is_quiet())
     }
 }
 
 /// The idle connections.
 pub struct Pool {
-    idle: Mutex<VecDeque<Connection>>,
+    idle: Mutex<VecDeque<Box<Connection>>>,
     size: usize,
     idle_limit: Duration,
     lifetime: Duration,
@@ -64,15 +64,16 @@ impl Pool {
     }
 
     /// A connection over a socket that was just opened; it comes to the pool when it is put there.
-    pub fn adopt(&self, stream: Stream) -> Connection {
-        Connection::new(stream, Arc::clone(&self.buffers))
+    pub fn adopt(&self, stream: Stream) -> Box<Connection> {
+        Box::new(Connection::new(stream, Arc::clone(&self.buffers)))
     }
 
     /// Takes a connection that is still open, as far as can be told without asking.
-    pub async fn take(&self) -> Option<Connection> {
+    pub async fn take(&self) -> Option<Box<Connection>> {
         loop {
             let mut connection = self.idle.lock().pop_back()?;
-            if self.is_fresh(&connection, Instant::now()) && connection.is_quiet().await {
+            let now = Instant::now();
+            if self.is_fresh(&connection, now) && connection.is_quiet(now).await {
                 connection.is_reused = true;
                 return Some(connection);
             }
@@ -80,7 +81,7 @@ impl Pool {
     }
 
     /// Puts a connection back whose answer has ended cleanly.
-    pub fn put(&self, mut connection: Connection) {
+    pub fn put(&self, mut connection: Box<Connection>) {
         connection.idle_since = Instant::now();
         connection.deadline.clear();
         if connection.idle_since - connection.opened >= self.lifetime || !connection.wire.buffer.is_empty() {
