@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 
+use http::HeaderMap;
+
 use super::{error::TagError, query::parameter, scope::Scope};
 use crate::config::{self, TagPart};
 
@@ -41,6 +43,19 @@ impl Tag {
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(cut(text).into())
+    }
+
+    /// The tags that an answer names itself: `Surrogate-Key` (Fastly) and `xkey` (Varnish) divide them by spaces,
+    /// `Cache-Tag` (Cloudflare) by commas.
+    pub fn named_by(headers: &HeaderMap) -> impl Iterator<Item = Self> {
+        let lists = [("surrogate-key", b' '), ("xkey", b' '), ("cache-tag", b',')];
+        lists
+            .into_iter()
+            .flat_map(|(name, divider)| headers.get_all(name).iter().map(move |line| (line, divider)))
+            .flat_map(|(line, divider)| line.as_bytes().split(move |byte| *byte == divider || *byte == b'\t'))
+            .map(<[u8]>::trim_ascii)
+            .filter(|tag| !tag.is_empty())
+            .map(|tag| Self::new(&String::from_utf8_lossy(tag)))
     }
 
     /// The text.
@@ -155,7 +170,9 @@ fn octet([high, low]: [u8; 2]) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_TAG_BYTES, TagError, TagTemplate, TagValues};
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::{MAX_TAG_BYTES, Tag, TagError, TagTemplate, TagValues};
     use crate::cache::scope::Scope;
 
     const VALUES: TagValues<'_> = TagValues {
@@ -182,6 +199,26 @@ mod tests {
         for (text, tag) in table {
             assert_eq!(template(text).tag(&VALUES).as_str(), tag, "{text}");
         }
+    }
+
+    #[test]
+    fn reads_the_tags_that_an_answer_names() {
+        let mut headers = HeaderMap::new();
+        let lines: &[(&'static str, &[u8])] = &[
+            ("surrogate-key", b"user:7  group,1\tall"),
+            ("surrogate-key", b""),
+            ("cache-tag", b"blog, post 9 ,,x"),
+            ("xkey", b"\xffa"),
+            ("xkey", b"b"),
+        ];
+        for (name, value) in lines {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap());
+        }
+
+        let tags: Vec<Tag> = Tag::named_by(&headers).collect();
+
+        let expected = ["user:7", "group,1", "all", "\u{fffd}a", "b", "blog", "post 9", "x"];
+        assert_eq!(tags, expected.map(Tag::new));
     }
 
     #[test]

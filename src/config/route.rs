@@ -72,7 +72,8 @@ pub struct RouteCache {
     /// Whether the answer is the same for everyone, so that requests with `Authorization` or cookies may share it.
     /// `Authorization` goes to the backend on a fetch that fills; cookies that are not in the key do not. Default: false.
     pub public: bool,
-    /// Names to end entries by. They may use `{parameter}` of the path and `{query.NAME}`. Default: [].
+    /// Names to end entries by. They may use `{parameter}` of the path and `{query.NAME}`. Those that an answer names in
+    /// `Surrogate-Key`, `xkey` or `Cache-Tag` come beside them; with more than 64 in all it is not stored. Default: [].
     #[schemars(extend("x-items" = "text"))]
     pub tags: Vec<String>,
     /// How long after its end an entry is still served while a fresh one is fetched behind it. Default: 0s.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     cache::{
-        Entry, Fill, Generation, Key, Lead, NewEntry, Tag, TagValues,
+        Entry, Fill, Generation, Key, Lead, MAX_TAGS, NewEntry, Tag, TagValues,
         rfc9111::{Merge, ResponseHead, Source, Storable, Times, may_store},
     },
     config::CacheMode,
@@ -97,7 +97,7 @@ pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched
         status: response.status(),
         headers: storable.head(response.headers()),
         storable,
-        tags: tags_of(exchange),
+        tags: tags_of(exchange, response.headers()),
         generation,
         fetch_ms: u32::try_from(times.received_ms.saturating_sub(times.sent_ms)).unwrap_or(u32::MAX),
     };
@@ -186,14 +186,17 @@ fn answer_from(exchange: &Exchange, entry: &Arc<Entry>, mut response: Response<B
     Ready { response, encoded: None, told }
 }
 
-fn tags_of(exchange: &Exchange) -> Vec<Tag> {
-    if exchange.route.tags.is_empty() {
-        return Vec::new();
+/// The tags of the route, and those that the answer names. One more than an entry may have is enough to refuse them all.
+fn tags_of(exchange: &Exchange, headers: &HeaderMap) -> Vec<Tag> {
+    let mut tags: Vec<Tag> = Vec::new();
+    if !exchange.route.tags.is_empty() {
+        let parameters = exchange.route.parameters(exchange.parts.uri.path());
+        let values =
+            TagValues { path: &parameters, query: exchange.parts.uri.query().map(str::as_bytes), body: &[] };
+        tags.extend(exchange.route.tags.iter().map(|template| template.tag(&values)));
     }
-    let parameters = exchange.route.parameters(exchange.parts.uri.path());
-    let values =
-        TagValues { path: &parameters, query: exchange.parts.uri.query().map(str::as_bytes), body: &[] };
-    exchange.route.tags.iter().map(|template| template.tag(&values)).collect()
+    tags.extend(Tag::named_by(headers).take(MAX_TAGS + 1 - tags.len()));
+    tags
 }
 
 impl Pending {

@@ -61,13 +61,18 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     strip(headers, |name| class_of(name) == Class::HopByHop);
 }
 
-/// Removes from an answer what speaks of one connection, and what we say ourselves in every answer.
+/// Removes from an answer what speaks of one connection, what we say ourselves in every answer, and the tags it has for
+/// caches, which often name what a client should not see.
 pub fn strip_answer(headers: &mut HeaderMap) {
-    strip(headers, |name| matches!(class_of(name), Class::HopByHop) || is_ours(name));
+    strip(headers, |name| matches!(class_of(name), Class::HopByHop) || is_ours(name) || is_tags(name));
 }
 
 fn is_ours(name: &HeaderName) -> bool {
     matches!(name.as_str(), "x-response-time" | "x-cache-status" | "x-request-id")
+}
+
+fn is_tags(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "surrogate-key" | "cache-tag" | "xkey")
 }
 
 /// Removes hop-by-hop fields and the claims of forwarding that only trusted proxies may make.

@@ -416,6 +416,44 @@ async fn a_route_ends_entries_by_their_tags_before_its_answer() {
 }
 
 #[tokio::test]
+async fn entries_are_ended_by_the_tags_that_their_answers_name() {
+    let many: Vec<String> = (0..65).map(|number| format!("t{number}")).collect();
+    let crowded = format!("Surrogate-Key: {}", many.join(" "));
+    let backend = Backend::start(move |seen| {
+        let line = match seen.target() {
+            "/cached/fastly" => "Surrogate-Key: a shared",
+            "/cached/varnish" => "xkey: b shared",
+            "/cached/cloudflare" => "Cache-Tag: c, shared",
+            "/cached/crowded" => crowded.as_str(),
+            _ => "X-Nothing: 1",
+        };
+        answer("200 OK", &[line], "hi")
+    })
+    .await;
+    let proxy = Setup::before(&backend).cached("ttl: 1m").start();
+    let paths =
+        ["/cached/fastly", "/cached/varnish", "/cached/cloudflare", "/cached/none", "/cached/crowded"];
+    let statuses = async || {
+        let mut statuses = Vec::new();
+        for path in paths {
+            let answer = get(proxy.address, path).await;
+            for name in ["surrogate-key", "xkey", "cache-tag"] {
+                assert!(answer.fields(name).is_empty(), "{path}: {name} went out");
+            }
+            statuses.push(answer.cache().to_owned());
+        }
+        statuses
+    };
+    assert_eq!(statuses().await, ["miss"; 5]);
+    assert_eq!(statuses().await, ["hit", "hit", "hit", "hit", "bypass"], "too many tags to keep");
+
+    assert_eq!(proxy.post("/cache/purge", "{\"tag\":\"b\"}").await.status, 200);
+    assert_eq!(statuses().await, ["hit", "miss", "hit", "hit", "bypass"]);
+    assert_eq!(proxy.post("/cache/purge", "{\"tag\":\"sha*\"}").await.status, 200);
+    assert_eq!(statuses().await, ["miss", "miss", "miss", "hit", "bypass"]);
+}
+
+#[tokio::test]
 async fn the_control_listener_clears_and_purges() {
     let backend = counting(&[]).await;
     let proxy = Setup::before(&backend).cached("ttl: 1m").start();

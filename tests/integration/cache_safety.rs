@@ -320,6 +320,7 @@ async fn the_backends_own_claims_about_the_cache_are_replaced() {
     let answer = get(proxy.address, "/").await;
 
     assert_eq!(answer.cache(), "miss");
+    assert!(answer.fields("surrogate-key").is_empty(), "the names of the backend's tags went out");
     let members: Vec<&str> = answer.fields("cache-status").iter().flat_map(|line| line.split(", ")).collect();
     assert_eq!(members.len(), 2, "{members:?}");
     assert!(members[0] == "origin; hit" && members[1].starts_with("touchline; fwd="), "{members:?}");

@@ -76,8 +76,8 @@ pub(super) fn updated_fields(stored: &HeaderMap, fresh: &HeaderMap, with_cookies
     head
 }
 
-/// Everything but the fields of one hop (RFC 9110 section 7.6.1), `Age`, and those that are written anew on
-/// every answer.
+/// Everything but the fields of one hop (RFC 9110 section 7.6.1), `Age`, those that are written anew on every
+/// answer, and those that name tags for caches.
 fn is_kept(name: &HeaderName) -> bool {
     let name = name.as_str();
     !name.starts_with("proxy-")
@@ -93,6 +93,9 @@ fn is_kept(name: &HeaderName) -> bool {
                 | "x-cache-status"
                 | "x-response-time"
                 | "x-request-id"
+                | "surrogate-key"
+                | "cache-tag"
+                | "xkey"
         )
 }
 

@@ -319,7 +319,7 @@ fn unset_tags(rules: &[Rule<'_>], findings: &mut Vec<Finding>) {
                         rule.path.key("invalidates").index(index),
                         format!("no route sets a tag like `{text}`"),
                     )
-                    .hint("the backend may set it (`Surrogate-Key`, `Cache-Tag`); otherwise look for a typo")
+                    .hint("the backend may set it (`Surrogate-Key`, `xkey`, `Cache-Tag`); otherwise look for a typo")
                     .reads(YamlPath::at("ingress.routes")),
                 );
             }
