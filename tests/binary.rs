@@ -35,7 +35,7 @@ fn without_arguments_it_says_how_it_is_used() {
 
     assert_eq!(code, Some(2));
     let said = out + &err;
-    for word in ["run", "demo", "check", "schema"] {
+    for word in ["run", "demo", "check", "purge", "drain", "schema"] {
         assert!(said.contains(word), "{word}: {said}");
     }
 }
@@ -48,6 +48,8 @@ fn every_command_explains_itself() {
         &["demo", "--help"],
         &["check", "--help"],
         &["schema", "--help"],
+        &["purge", "--help"],
+        &["drain", "--help"],
     ] {
         let (code, out, err) = run(command);
 
@@ -262,4 +264,93 @@ async fn the_access_log_goes_to_standard_output_and_the_rest_to_standard_error()
 
     assert_eq!(read(&out).lines().count(), 1);
     assert!(!read(&err).contains("http.request.method"));
+}
+
+/// A configuration whose control listener has an address that is known beforehand.
+fn with_control(backend: &Backend, more: &str) -> (String, String) {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let control = format!("{{ listen: \"{address}\"{more} }}");
+    let yaml = Setup::before(backend).cached("ttl: 1m, tags: [cached]").top("control", &control).yaml();
+    (yaml, address.to_string())
+}
+
+/// Runs the executable beside the test's own tasks.
+async fn order(arguments: Vec<String>) -> (Option<i32>, String, String) {
+    let run = move || run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+fn words(text: &str, config: &std::path::Path) -> Vec<String> {
+    let config = config.display().to_string();
+    text.split(' ').map(str::to_owned).chain(["-c".to_owned(), config]).collect()
+}
+
+#[tokio::test]
+async fn purges_and_drains_are_ordered_from_a_shell() {
+    let backend = Backend::start(|_| support::backend::ok("hi")).await;
+    let (yaml, _) = with_control(&backend, ", token: s3cret");
+    let process = Process::start(&yaml);
+    let (_folder, config) = configuration(&yaml);
+    let status = async || {
+        let answer = support::client::get(process.address, "/cached/a").await;
+        (answer.cache().to_owned(), answer.field("connection").to_owned())
+    };
+    let cases = [
+        ("purge --url /cached/a", "purged url /cached/a\n", "miss"),
+        ("purge --tag cac*", "purged tag cac*\n", "miss"),
+        ("purge --prefix /other", "purged prefix /other\n", "hit"),
+        ("purge --route /cached/{rest*} --soft", "purged route /cached/{rest*} (kept as stale)\n", "miss"),
+        ("purge --all", "purged everything: 1 entry\n", "miss"),
+    ];
+    status().await;
+
+    for (text, said, then) in cases {
+        assert_eq!(status().await.0, "hit", "before {text}");
+
+        let outcome = order(words(text, &config)).await;
+
+        assert_eq!(outcome, (Some(0), said.to_owned(), String::new()), "{text}");
+        assert_eq!(status().await.0, then, "after {text}");
+    }
+    let start = Instant::now();
+    let (code, out, err) = order(words("drain --wait 300ms", &config)).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.starts_with("draining"), "{out}");
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    assert_eq!(status().await.1, "close", "it still serves, and sends its clients elsewhere");
+}
+
+#[tokio::test]
+async fn an_order_that_fails_says_why_in_one_sentence() {
+    let backend = Backend::start(|_| support::backend::ok("hi")).await;
+    let (yaml, address) = with_control(&backend, ", token: s3cret");
+    let (_nowhere, unheard) = configuration(&yaml);
+    let before = order(words("drain", &unheard)).await;
+    let _process = Process::start(&yaml);
+    let (_other, wrong) = configuration(&yaml.replace("s3cret", "guessed"));
+    let (_off, off) = configuration(&Setup::before(&backend).top("control", "off").yaml());
+    let (_bad, bad) = configuration("version: 2\n");
+    let path = |path: &std::path::Path| path.display().to_string();
+
+    let refused = order(words("purge --all", &wrong)).await;
+    let cases = [
+        (before, format!("asking the control listener on {address}: ")),
+        (refused, format!("the control listener on {address} refuses with 401: ")),
+        (
+            order(words("purge --url nothing", &unheard)).await,
+            "refuses with 400: url and prefix begin".into(),
+        ),
+        (order(words("drain", &off)).await, format!("{} switches the control listener off", path(&off))),
+        (order(words("purge --all", &bad)).await, format!("`touchline check -c {}` says why", path(&bad))),
+    ];
+    for ((code, out, err), said) in cases {
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{said}: {err}");
+        assert!(
+            err.starts_with("touchline: ") && err.contains(&said) && err.lines().count() == 1,
+            "{said}: {err}"
+        );
+    }
+    for text in ["purge", "purge --all --tag a", "drain --wait 5"] {
+        assert_eq!(order(words(text, &unheard)).await.0, Some(2), "{text}");
+    }
 }

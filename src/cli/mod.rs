@@ -1,7 +1,9 @@
 //! The command line.
 
 mod check;
+mod client;
 mod demo;
+mod orders;
 mod run;
 mod schema;
 
@@ -30,6 +32,10 @@ enum Command {
     Demo(demo::Arguments),
     /// Check a configuration and say everything that is wrong with it
     Check(check::CheckArgs),
+    /// End cached answers of a running touchline
+    Purge(orders::PurgeArguments),
+    /// Take a running touchline out of service: no longer ready, but still serving
+    Drain(orders::DrainArguments),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
 }
@@ -53,6 +59,8 @@ pub fn main() -> ExitCode {
             demo::run(&arguments, terminal, &mut out).map(|()| ExitCode::SUCCESS)
         }
         Command::Check(arguments) => check::check(&arguments, &mut out, &mut err).map_err(Into::into),
+        Command::Purge(arguments) => orders::purge(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
+        Command::Drain(arguments) => orders::drain(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Schema => schema::schema(&mut out).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };
     result.unwrap_or_else(|error| {

@@ -6,7 +6,6 @@
 
 mod answers;
 mod backend;
-mod client;
 mod dice;
 mod figures;
 mod ports;
@@ -29,11 +28,11 @@ use tokio::{
 
 use self::{
     backend::Backend,
-    client::{Call, Client},
     figures::{Figures, Observed},
     screen::Addresses,
     traffic::USERS,
 };
+use super::client::{Call, Client};
 use crate::{
     app::{App, Running},
     config::{self, Loaded, Problems, Underscores},

@@ -6,10 +6,10 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::{
-    client::{Call, Client},
     dice::{Dice, fingerprint},
     figures::Observed,
 };
+use crate::cli::client::{Call, Client};
 
 /// The users who take part; each asks about itself, about the others, and about [`STRANGERS`].
 pub(super) const USERS: [&str; 6] = ["amara", "bo", "chidi", "dana", "elif", "farid"];
@@ -53,7 +53,7 @@ fn next_call(user: &str, dice: &Dice) -> Call {
         67..=80 => Call::get(format!("/api/user/reputation/{}", pick(&USERS, dice))),
         81..=85 => Call::get(format!("/api/user/reputation/{}", pick(&STRANGERS, dice))),
         86..=90 => Call::get(format!("/coach/sessions/{user}")),
-        91..=94 => Call::get(format!("/api/session/{user}-1")).with_bearer(),
+        91..=94 => Call::get(format!("/api/session/{user}-1")).with_bearer("demo"),
         95..=97 => Call::post("/coach/chat", message(user, dice)),
         98..=99 => Call::post("/coach/chat/stream", message(user, dice)),
         _ => Call::get("/health"),
@@ -87,6 +87,6 @@ mod tests {
             calls.iter().filter(|call| call.method == "GET").map(|call| &call.target).collect();
         assert!((20..100).contains(&writes), "{writes}");
         assert!(reads.len() < 25, "a small hot set is what a cache is for: {reads:?}");
-        assert!(calls.iter().all(|call| call.bearer == call.target.starts_with("/api/session/")));
+        assert!(calls.iter().all(|call| call.bearer.is_some() == call.target.starts_with("/api/session/")));
     }
 }

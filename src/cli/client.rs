@@ -1,4 +1,5 @@
-//! A tiny HTTP/1.1 client with one kept-alive connection, for the pretended users and the status line.
+//! A tiny HTTP/1.1 client with one kept-alive connection, for the demo's pretended users and for orders to the control
+//! listener.
 //!
 //! It speaks real HTTP over a real socket, so that the demo shows what any client would see. It knows the framing that
 //! the proxy writes (RFC 9112, section 6: a length, chunks, or the close) and nothing else.
@@ -16,7 +17,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// The whole exchange; the slowest route of the backend, a stream, takes about five seconds.
+/// The whole exchange; the slowest route of the demo's backend, a stream, takes about five seconds.
 const DEADLINE: Duration = Duration::from_secs(15);
 const MAX_LINE: u64 = 16 * 1024;
 const MAX_FIELDS: usize = 100;
@@ -26,25 +27,27 @@ const MAX_BODY: usize = 1024 * 1024;
 pub(super) struct Call {
     pub(super) method: &'static str,
     pub(super) target: String,
-    pub(super) bearer: bool,
+    pub(super) bearer: Option<String>,
     pub(super) body: Option<String>,
 }
 
 impl Call {
     pub(super) fn get(target: impl Into<String>) -> Self {
-        Self { method: "GET", target: target.into(), bearer: false, body: None }
+        Self { method: "GET", target: target.into(), bearer: None, body: None }
     }
 
     pub(super) fn post(target: impl Into<String>, body: String) -> Self {
-        Self { method: "POST", target: target.into(), bearer: false, body: Some(body) }
+        Self { method: "POST", target: target.into(), bearer: None, body: Some(body) }
     }
 
-    pub(super) fn with_bearer(self) -> Self {
-        Self { bearer: true, ..self }
+    pub(super) fn with_bearer(self, token: impl Into<String>) -> Self {
+        Self { bearer: Some(token.into()), ..self }
     }
 
     fn head(&self, authority: SocketAddr) -> String {
-        let authorization = if self.bearer { "Authorization: Bearer demo\r\n" } else { "" };
+        let authorization = self.bearer.as_ref();
+        let authorization =
+            authorization.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
         let content = self.body.as_ref().map_or_else(String::new, |body| {
             format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())
         });

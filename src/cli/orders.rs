@@ -1,0 +1,176 @@
+//! `touchline purge` and `touchline drain`: orders to a running touchline, over its control listener.
+
+use std::{
+    io::Write,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::{Map, Value};
+use tokio::time::timeout;
+
+use super::client::{Call, Client};
+use crate::config::{self, Control};
+
+/// The file that is read when none is named.
+const USUAL_FILE: &str = "proxy.yaml";
+
+/// How long an order may take. Purges and drains are done at once; what takes longer hangs.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Arguments of `touchline purge`.
+#[derive(Debug, Args)]
+pub(crate) struct PurgeArguments {
+    #[command(flatten)]
+    scope: Scope,
+    /// Keep the entries as stale instead of ending them
+    #[arg(long)]
+    soft: bool,
+    #[command(flatten)]
+    listener: Listener,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Scope {
+    /// All variants of a URL, with or without scheme and host
+    #[arg(long)]
+    url: Option<String>,
+    /// URLs whose path begins so
+    #[arg(long)]
+    prefix: Option<String>,
+    /// Entries with a tag; a trailing * stands for any ending
+    #[arg(long)]
+    tag: Option<String>,
+    /// Entries that came by a route, named by its path in the configuration
+    #[arg(long, value_name = "PATH")]
+    route: Option<String>,
+    /// Everything
+    #[arg(long)]
+    all: bool,
+}
+
+/// Arguments of `touchline drain`.
+#[derive(Debug, Args)]
+pub(crate) struct DrainArguments {
+    /// Return only after this time, such as 15s: load balancers need a moment to notice
+    #[arg(long, value_name = "TIME", value_parser = config::parse_duration)]
+    wait: Option<Duration>,
+    #[command(flatten)]
+    listener: Listener,
+}
+
+#[derive(Debug, Args)]
+struct Listener {
+    /// The configuration of the running touchline, which names its control listener and token; without it proxy.yaml,
+    /// and where there is none 127.0.0.1:9091
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Ends entries.
+pub(crate) fn purge(arguments: &PurgeArguments, out: &mut dyn Write) -> anyhow::Result<()> {
+    let (kind, text) = arguments.scope.named();
+    let mut order = Map::new();
+    order.insert(kind.to_owned(), text.map_or(Value::Bool(true), Value::from));
+    order.insert("soft".to_owned(), Value::Bool(arguments.soft));
+    let answer = arguments.listener.post("/cache/purge", Value::Object(order).to_string())?;
+
+    let what = text.map_or_else(|| "everything".to_owned(), |text| format!("{kind} {text}"));
+    let end = if arguments.soft { " (kept as stale)" } else { "" };
+    match answer.get("memory").and_then(Value::as_u64) {
+        Some(1) => writeln!(out, "purged {what}: 1 entry{end}")?,
+        Some(count) => writeln!(out, "purged {what}: {count} entries{end}")?,
+        None => writeln!(out, "purged {what}{end}")?,
+    }
+    Ok(())
+}
+
+/// Begins a drain, and waits as long as it was told to.
+pub(crate) fn drain(arguments: &DrainArguments, out: &mut dyn Write) -> anyhow::Result<()> {
+    arguments.listener.post("/drain", String::new())?;
+    writeln!(out, "draining: no longer ready, still serving until a signal comes")?;
+    if let Some(time) = arguments.wait {
+        thread::sleep(time);
+    }
+    Ok(())
+}
+
+impl Scope {
+    /// The member of the order, and its text; everything has none.
+    fn named(&self) -> (&'static str, Option<&str>) {
+        let texts =
+            [("url", &self.url), ("prefix", &self.prefix), ("tag", &self.tag), ("route", &self.route)];
+        let named = texts.into_iter().find_map(|(kind, text)| Some((kind, Some(text.as_deref()?))));
+        named.unwrap_or(("all", None))
+    }
+}
+
+impl Listener {
+    /// Posts an order and reads the answer to it.
+    fn post(&self, target: &str, body: String) -> anyhow::Result<Value> {
+        let control = self.control()?;
+        let address = reachable(control.listen);
+        let mut call = Call::post(target, body);
+        if let Some(token) = &control.token {
+            call = call.with_bearer(token.expose());
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let reply = runtime.block_on(async { timeout(DEADLINE, Client::new(address).send(&call)).await });
+        let reply = reply
+            .with_context(|| format!("the control listener on {address} does not answer"))?
+            .with_context(|| format!("asking the control listener on {address}"))?;
+        let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        if !(200..300).contains(&reply.status) {
+            let detail = answer.get("detail").and_then(Value::as_str).unwrap_or("no reason given");
+            bail!("the control listener on {address} refuses with {}: {detail}", reply.status);
+        }
+        Ok(answer)
+    }
+
+    fn control(&self) -> anyhow::Result<Control> {
+        let file = match &self.config {
+            Some(file) => file.as_path(),
+            None if Path::new(USUAL_FILE).exists() => Path::new(USUAL_FILE),
+            None => return Ok(Control::default()),
+        };
+        let shown = file.display();
+        let Ok(loaded) = config::load_file(file) else {
+            bail!("{shown} cannot be used; `touchline check -c {shown}` says why");
+        };
+        let control = loaded.config.control.on().cloned();
+        control.with_context(|| format!("{shown} switches the control listener off (`control: off`)"))
+    }
+}
+
+/// Where a listener is reached from its own host: one that listens everywhere does so on the loopback too.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reachable;
+
+    #[test]
+    fn a_listener_on_all_addresses_is_reached_by_the_loopback() {
+        let table = [
+            ("0.0.0.0:9091", "127.0.0.1:9091"),
+            ("[::]:9091", "[::1]:9091"),
+            ("10.1.2.3:9091", "10.1.2.3:9091"),
+        ];
+
+        for (listen, reached) in table {
+            assert_eq!(reachable(listen.parse().unwrap()), reached.parse().unwrap(), "{listen}");
+        }
+    }
+}
