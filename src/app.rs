@@ -19,13 +19,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use self::{
-    plugs::{Backend, CacheSizesOf, Ending, IngressPaths, Probes, Purging},
+    plugs::{Backend, CacheSizesOf, Ending, IngressPaths, MostUsed, Probes, Purging},
     workers::{Beats, Pace},
 };
 use crate::{
     admin::{Admin, AdminService, ControlService, IngressPart, Sources},
     cache::{Cache, Clock, Settings},
-    config::{self, Config, Loaded, RuntimeMode},
+    config::{self, Config, Loaded, PathDetail, RuntimeMode},
     ingress::{self, Ingress, Taken},
     net::{
         drain::{Drain, Phase},
@@ -163,7 +163,11 @@ impl Plan {
                 beats: Arc::clone(&beats),
             }),
             backend: upstream.clone().map(|upstream| Arc::new(Backend::new(upstream)) as _),
-            cache: None,
+            cache: Some(Arc::new(MostUsed {
+                cache: Arc::clone(&cache),
+                clock,
+                full_paths: config.telemetry.access_log.paths == PathDetail::Full,
+            })),
             draining: Arc::new(Ending { drain: drain.clone(), pace: Arc::clone(&pace) }),
         };
         let admin = Arc::new(Admin::new(&config, Arc::clone(&telemetry), sources));

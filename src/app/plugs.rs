@@ -8,10 +8,11 @@ use tokio::time::Instant;
 use super::workers::{Beats, Pace};
 use crate::{
     admin::{
-        self, BackendAnswer, BackendDown, BackendHealth, Boxed, Draining, Health, IngressPart, Purge, Purged,
+        self, BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, Health, IngressPart,
+        Purge, Purged, TopKey,
     },
-    cache::{Cache, Clock, Scope},
-    config::Readiness,
+    cache::{Cache, Clock, Entry, Scope},
+    config::{PathSegment, PathTemplate, Readiness},
     ingress::{BoxedAnswer, Taken},
     net::{Body, drain::Drain},
     telemetry::{CacheSizes, CacheSource, Operation, Telemetry},
@@ -63,6 +64,65 @@ impl Purge for Purging {
         self.telemetry.memory_operation(Operation::Purge, start);
         Ok(Purged { memory: outcome.cleared, pending: false })
     }
+}
+
+/// The most used entries, for the admin listener.
+pub(super) struct MostUsed {
+    pub(super) cache: Arc<Cache>,
+    pub(super) clock: Clock,
+    /// Whether whole paths may be shown; else what may name a user is cut.
+    pub(super) full_paths: bool,
+}
+
+impl CacheView for MostUsed {
+    fn top_keys(&self, most: usize) -> Vec<TopKey> {
+        let now_ms = self.clock.now_ms();
+        let entries = self.cache.most_used(most, now_ms);
+        let top = |entry: &Arc<Entry>| TopKey {
+            key: self.shown(entry),
+            hits: entry.hits(),
+            bytes: u64::try_from(entry.size()).unwrap_or(u64::MAX),
+            ttl_s: entry.meta().ttl_s(now_ms),
+        };
+        entries.iter().map(top).collect()
+    }
+}
+
+impl MostUsed {
+    /// The path of an entry; a query may hold anything and is told by its mark alone.
+    fn shown(&self, entry: &Entry) -> String {
+        let path = String::from_utf8_lossy(entry.key().path());
+        let mut text = if self.full_paths { path.into_owned() } else { masked(&path, entry.route()) };
+        if entry.key().query().is_some() {
+            text.push_str("?…");
+        }
+        text
+    }
+}
+
+/// A path with the values of its parameters cut. Without a route all but its first segment may be one.
+fn masked(path: &str, route: Option<&str>) -> String {
+    let template = route.and_then(|route| PathTemplate::parse(route).ok());
+    let segments = template.as_ref().map(|template| template.segments.as_slice());
+    let mut text = String::new();
+    for (index, part) in path.split('/').skip(1).enumerate() {
+        let is_plain = match segments {
+            Some(segments) => {
+                matches!(segments.get(index), Some(PathSegment::Literal(literal)) if literal == part)
+            }
+            None => index == 0,
+        };
+        text.push('/');
+        if is_plain {
+            text.push_str(part);
+        } else {
+            // Enough to tell entries apart, never the whole.
+            let kept = (part.chars().count() / 2).min(4);
+            text.extend(part.chars().take(kept));
+            text.push('…');
+        }
+    }
+    text
 }
 
 /// The answers of the probes.
@@ -152,5 +212,28 @@ impl Taken for IngressPaths {
             let response: Response<Body> = self.0.answer(request, client).await;
             response
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::masked;
+
+    #[test]
+    fn what_may_name_a_user_is_cut() {
+        let user = Some("/api/user/{id}");
+        let table = [
+            ("/api/challenges", Some("/api/challenges"), "/api/challenges"),
+            ("/api/user/7f3a9c01", user, "/api/user/7f3a…"),
+            ("/api/user/42", user, "/api/user/4…"),
+            ("/api/user/é", user, "/api/user/…"),
+            ("/files/a/bcdef", Some("/files/{rest*}"), "/files/…/bc…"),
+            ("/static/app.js", Some("unmatched"), "/static/app…"),
+            ("/", None, "/"),
+        ];
+
+        for (path, route, shown) in table {
+            assert_eq!(masked(path, route), shown, "{path}");
+        }
     }
 }

@@ -80,6 +80,8 @@ pub struct Entry {
     size: usize,
     /// What `Marks` last found out about this entry.
     checked: AtomicU64,
+    /// Requests answered from it.
+    hits: AtomicU64,
     /// The head as it is sent.
     sendable: OnceLock<Bytes>,
 }
@@ -112,6 +114,7 @@ impl Entry {
             useless_after_ms: meta.useless_after_ms(VALIDATE),
             size,
             checked: AtomicU64::new(new.generation.checked(false)),
+            hits: AtomicU64::new(0),
             sendable: OnceLock::new(),
         }
     }
@@ -210,6 +213,16 @@ impl Entry {
     #[must_use]
     pub const fn useless_after_ms(&self) -> u64 {
         self.useless_after_ms
+    }
+
+    /// Requests answered from it so far.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_hit(&self) -> u64 {
+        self.hits.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     pub(super) fn checked(&self) -> u64 {

@@ -16,6 +16,7 @@ mod error;
 mod fill;
 mod flight;
 mod hit_for_miss;
+mod hot;
 mod key;
 mod memory;
 mod prefixes;

@@ -10,6 +10,7 @@ use super::{
     fill::{Fill, FillBudget},
     flight::{Flight, Landed, Lead, Seat, Waiter},
     hit_for_miss::HitForMiss,
+    hot::Hot,
     key::{Key, KeyMaker, KeyRule, Target},
     memory::{Found, MemoryTier, Retired},
     purge::{Generation, Marks, Verdict},
@@ -51,6 +52,7 @@ pub struct Cache {
     hit_for_miss: HitForMiss,
     marks: Marks,
     fills: FillBudget,
+    hot: Hot,
     counters: Counters,
 }
 
@@ -116,6 +118,7 @@ impl Cache {
             hit_for_miss: HitForMiss::default(),
             marks: Marks::new(maker.clone(), settings.longest_life_ms),
             fills: FillBudget::new(settings.fill_bytes, MAX_FILLS),
+            hot: Hot::default(),
             counters: Counters::default(),
             maker,
         }
@@ -135,6 +138,21 @@ impl Cache {
             self.counters.absence();
         }
         lookup
+    }
+
+    /// Counts an answer that was served from this entry.
+    pub fn used(&self, entry: &Arc<Entry>) {
+        self.hot.count(entry);
+    }
+
+    /// At most `most` of the entries used most, most used first.
+    #[must_use]
+    pub fn most_used(&self, most: usize, now_ms: u64) -> Vec<Arc<Entry>> {
+        let mut entries = self.hot.entries();
+        entries
+            .retain(|entry| now_ms < entry.useless_after_ms() && self.marks.verdict(entry) != Verdict::Dead);
+        entries.truncate(most);
+        entries
     }
 
     /// The purge generation of now, to be read before each fetch whose answer may be stored.
@@ -235,6 +253,7 @@ impl Cache {
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         self.memory.tidy();
+        self.hot.tidy();
         let mut stats = CacheStats {
             entries: self.memory.entries(),
             bytes: self.memory.bytes(),

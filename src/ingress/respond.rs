@@ -198,6 +198,9 @@ pub(super) fn stored(
     now_ms: u64,
     told: Told,
 ) -> Ready {
+    if told.source.is_some() {
+        exchange.ingress().cache.used(entry);
+    }
     let meta = entry.meta();
     let told = Told { ttl_s: Some(meta.ttl_s(now_ms)), age_s: Some(meta.age_s(now_ms)), ..told };
     if !head.has_condition() && *head.method == Method::GET {

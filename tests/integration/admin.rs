@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::support::{
     app::{Proxy, Setup},
     backend::{Backend, Step, ok, text},
@@ -208,4 +210,34 @@ async fn writes_from_the_admin_side_need_the_control_token() {
     assert_eq!(raw(proxy.control, clear("hunter2")).await.status, 200);
     assert_eq!(get(proxy.address, "/cached/a").await.cache(), "miss");
     assert_eq!(raw(proxy.control, get_text("/drain", &[])).await.status, 421, "a foreign name");
+}
+
+#[tokio::test]
+async fn the_most_used_keys_are_told_without_naming_users() {
+    let backend = Backend::start(|_| ok("hi")).await;
+    let routes = "{ path: \"/user/{id}\", cache: { ttl: 1m } }, { path: /all, cache: { ttl: 1m } }";
+    let keys = async |proxy: &Proxy| {
+        let stats = proxy.json("/performance/cache/stats").await;
+        let keys = stats["top_keys"].as_array().unwrap().clone();
+        for key in &keys {
+            assert!(key["bytes"].as_u64().unwrap() > 2 && key["ttl_s"].as_i64().unwrap() > 50, "{key}");
+        }
+        let pair = |key: &Value| (key["key"].as_str().unwrap().to_owned(), key["hits"].as_u64().unwrap());
+        keys.iter().map(pair).collect::<Vec<_>>()
+    };
+    for (paths, user) in [("template", "/user/7f3a…"), ("full", "/user/7f3a9c0142")] {
+        let telemetry = format!("{{ access_log: {{ paths: {paths} }} }}");
+        let proxy = Setup::before(&backend).routes(routes).top("telemetry", &telemetry).start();
+        for (target, times) in [("/user/7f3a9c0142", 3), ("/all?token=x", 6), ("/never", 4)] {
+            for _ in 0..times {
+                get(proxy.address, target).await;
+            }
+        }
+        assert_eq!(keys(&proxy).await, [("/all?…".to_owned(), 5), (user.to_owned(), 2)]);
+
+        proxy.post("/cache/purge", "{\"url\":\"/user/7f3a9c0142\"}").await;
+        assert_eq!(keys(&proxy).await, [("/all?…".to_owned(), 5)]);
+        proxy.post("/performance/cache/clear", "").await;
+        assert_eq!(keys(&proxy).await, []);
+    }
 }
