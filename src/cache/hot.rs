@@ -5,9 +5,12 @@
 //! the board: a hit costs one addition, and the board's lock is seldom taken. The price is that an entry may come on the
 //! board an eighth later than it could.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    cmp::Reverse,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::Mutex;
@@ -38,13 +41,7 @@ impl Hot {
 
     /// The entries on the board, most used first.
     pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
-        let mut board = self.board.lock();
-        let mut living: Vec<Arc<Entry>> = board.iter().filter_map(Weak::upgrade).collect();
-        board.retain(|place| place.strong_count() > 0);
-        self.settle(&board, &living);
-        drop(board);
-        living.sort_by_key(|entry| std::cmp::Reverse(entry.hits()));
-        living
+        self.settle(&mut self.board.lock())
     }
 
     /// Gives the places of entries that are gone to others.
@@ -54,24 +51,23 @@ impl Hot {
 
     fn admit(&self, entry: &Arc<Entry>) {
         let mut board = self.board.lock();
-        board.retain(|place| place.strong_count() > 0);
-        if board.iter().any(|place| std::ptr::eq(place.as_ptr(), Arc::as_ptr(entry))) {
-            return;
+        if !board.iter().any(|place| std::ptr::eq(place.as_ptr(), Arc::as_ptr(entry))) {
+            board.push(Arc::downgrade(entry));
+            self.settle(&mut board);
         }
-        board.push(Arc::downgrade(entry));
-        let mut living: Vec<Arc<Entry>> = board.iter().filter_map(Weak::upgrade).collect();
-        if living.len() > PLACES {
-            living.sort_by_key(|entry| std::cmp::Reverse(entry.hits()));
-            living.truncate(PLACES);
-            *board = living.iter().map(Arc::downgrade).collect();
-        }
-        self.settle(&board, &living);
     }
 
-    fn settle(&self, board: &[Weak<Entry>], living: &[Arc<Entry>]) {
-        let lowest = living.iter().map(|entry| entry.hits()).min();
-        let least = lowest.filter(|_| board.len() >= PLACES).unwrap_or(0);
+    /// Leaves the living on the board, at most as many as there are places, and returns them, most used first.
+    fn settle(&self, board: &mut Vec<Weak<Entry>>) -> Vec<Arc<Entry>> {
+        let mut living: Vec<(u64, Arc<Entry>)> =
+            board.iter().filter_map(Weak::upgrade).map(|entry| (entry.hits(), entry)).collect();
+        living.sort_by_key(|(hits, _)| Reverse(*hits));
+        living.truncate(PLACES);
+        let least = living.get(PLACES - 1).map_or(0, |(hits, _)| *hits);
         self.least.store(least, Relaxed);
+        let living: Vec<Arc<Entry>> = living.into_iter().map(|(_, entry)| entry).collect();
+        *board = living.iter().map(Arc::downgrade).collect();
+        living
     }
 }
 
