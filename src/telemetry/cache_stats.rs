@@ -2,72 +2,27 @@
 
 use std::sync::OnceLock;
 
-use super::{counters::Durations, latency::Latency};
+use super::{counters::Durations, labels::labels, latency::Latency};
 
-/// A tier of the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Tier {
-    /// Inside the process.
-    Memory,
-    /// Shared by the replicas.
-    Redis,
-}
-
-impl Tier {
-    /// Every value, in the order of its index.
-    pub const ALL: [Self; 2] = [Self::Memory, Self::Redis];
-
-    /// How many values there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The place of this value in [`Self::ALL`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The word in headers, labels and log lines.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Redis => "redis",
-        }
+labels! {
+    /// A tier of the cache.
+    pub enum Tier {
+        /// Inside the process.
+        Memory = "memory",
+        /// Shared by the replicas.
+        Redis = "redis",
     }
 }
 
-/// A cache operation with a duration of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// Looking for a usable entry.
-    Lookup,
-    /// Storing an answer.
-    Store,
-    /// Ending entries.
-    Purge,
-}
-
-impl Operation {
-    /// Every value, in the order of its index.
-    pub const ALL: [Self; 3] = [Self::Lookup, Self::Store, Self::Purge];
-
-    /// How many values there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The place of this value in [`Self::ALL`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The word in headers, labels and log lines.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Lookup => "lookup",
-            Self::Store => "store",
-            Self::Purge => "purge",
-        }
+labels! {
+    /// A cache operation with a duration of its own.
+    pub enum Operation {
+        /// Looking for a usable entry.
+        Lookup = "lookup",
+        /// Storing an answer.
+        Store = "store",
+        /// Ending entries.
+        Purge = "purge",
     }
 }
 

@@ -2,31 +2,20 @@
 
 use std::sync::Arc;
 
-use super::counters::{Counter, Gauge, ReasonCounters};
+use super::{
+    counters::{Counter, Gauge, ReasonCounters},
+    labels::labels,
+};
 
-/// The listeners of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Listener {
-    /// In front of the backend.
-    Ingress,
-    /// Metrics, health and the dashboard.
-    Admin,
-    /// Commands.
-    Control,
-}
-
-impl Listener {
-    /// Every listener, in the order of its index.
-    pub const ALL: [Self; 3] = [Self::Ingress, Self::Admin, Self::Control];
-
-    /// The word in labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ingress => "ingress",
-            Self::Admin => "admin",
-            Self::Control => "control",
-        }
+labels! {
+    /// The listeners of the process.
+    pub enum Listener {
+        /// In front of the backend.
+        Ingress = "ingress",
+        /// Metrics, health and the dashboard.
+        Admin = "admin",
+        /// Commands.
+        Control = "control",
     }
 }
 

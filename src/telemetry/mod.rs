@@ -17,6 +17,7 @@ mod capture;
 mod counters;
 mod health_score;
 mod hub;
+mod labels;
 mod latency;
 mod listener;
 mod packed;

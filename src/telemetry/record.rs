@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Parts, RouteStats, TraceId};
+use super::{Parts, RouteStats, TraceId, labels::labels};
 
 pub use super::reason::Reason;
 
@@ -111,72 +111,33 @@ impl Record {
     }
 }
 
-/// A request method as a label: the nine registered ones, or `_OTHER`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
-    /// GET.
-    Get,
-    /// HEAD.
-    Head,
-    /// POST.
-    Post,
-    /// PUT.
-    Put,
-    /// DELETE.
-    Delete,
-    /// CONNECT.
-    Connect,
-    /// OPTIONS.
-    Options,
-    /// TRACE.
-    Trace,
-    /// PATCH.
-    Patch,
-    /// Any other token.
-    Other,
+labels! {
+    /// A request method as a label: the nine registered ones, or `_OTHER`.
+    pub enum Method {
+        /// GET.
+        Get = "GET",
+        /// HEAD.
+        Head = "HEAD",
+        /// POST.
+        Post = "POST",
+        /// PUT.
+        Put = "PUT",
+        /// DELETE.
+        Delete = "DELETE",
+        /// CONNECT.
+        Connect = "CONNECT",
+        /// OPTIONS.
+        Options = "OPTIONS",
+        /// TRACE.
+        Trace = "TRACE",
+        /// PATCH.
+        Patch = "PATCH",
+        /// Any other token.
+        Other = "_OTHER",
+    }
 }
 
 impl Method {
-    /// Every value, in the order of its index.
-    pub const ALL: [Self; 10] = [
-        Self::Get,
-        Self::Head,
-        Self::Post,
-        Self::Put,
-        Self::Delete,
-        Self::Connect,
-        Self::Options,
-        Self::Trace,
-        Self::Patch,
-        Self::Other,
-    ];
-
-    /// How many values there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The place of this value in [`Self::ALL`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The word in headers, labels and log lines.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Delete => "DELETE",
-            Self::Connect => "CONNECT",
-            Self::Options => "OPTIONS",
-            Self::Trace => "TRACE",
-            Self::Patch => "PATCH",
-            Self::Other => "_OTHER",
-        }
-    }
-
     /// The label of a method by its name. Methods are case-sensitive (RFC 9110 section 9.1).
     #[must_use]
     pub fn from_name(name: &str) -> Self {
@@ -184,46 +145,23 @@ impl Method {
     }
 }
 
-/// What `X-Cache-Status` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CacheStatus {
-    /// Answered from a fresh entry or by another request's fetch.
-    Hit,
-    /// Looked up and fetched.
-    Miss,
-    /// Answered from an entry past its lifetime.
-    Stale,
-    /// The backend said 304 for the stored entry.
-    Revalidated,
-    /// Not looked up.
-    Bypass,
+labels! {
+    /// What `X-Cache-Status` says.
+    pub enum CacheStatus {
+        /// Answered from a fresh entry or by another request's fetch.
+        Hit = "hit",
+        /// Looked up and fetched.
+        Miss = "miss",
+        /// Answered from an entry past its lifetime.
+        Stale = "stale",
+        /// The backend said 304 for the stored entry.
+        Revalidated = "revalidated",
+        /// Not looked up.
+        Bypass = "bypass",
+    }
 }
 
 impl CacheStatus {
-    /// Every value, in the order of its index.
-    pub const ALL: [Self; 5] = [Self::Hit, Self::Miss, Self::Stale, Self::Revalidated, Self::Bypass];
-
-    /// How many values there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The place of this value in [`Self::ALL`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The word in headers, labels and log lines.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Stale => "stale",
-            Self::Revalidated => "revalidated",
-            Self::Bypass => "bypass",
-        }
-    }
-
     /// True for the answers that count as hits in the cache statistics: `hit` and `stale`.
     #[must_use]
     pub const fn is_hit(self) -> bool {
@@ -231,126 +169,53 @@ impl CacheStatus {
     }
 }
 
-/// Where a hit came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HitSource {
-    /// The memory tier.
-    Memory,
-    /// The Redis tier.
-    Redis,
-    /// The fetch of another request for the same key.
-    Collapsed,
-    /// An entry past its lifetime.
-    Stale,
-}
-
-impl HitSource {
-    /// Every value, in the order of its index.
-    pub const ALL: [Self; 4] = [Self::Memory, Self::Redis, Self::Collapsed, Self::Stale];
-
-    /// How many values there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The place of this value in [`Self::ALL`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The word in headers, labels and log lines.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Redis => "redis",
-            Self::Collapsed => "collapsed",
-            Self::Stale => "stale",
-        }
+labels! {
+    /// Where a hit came from.
+    pub enum HitSource {
+        /// The memory tier.
+        Memory = "memory",
+        /// The Redis tier.
+        Redis = "redis",
+        /// The fetch of another request for the same key.
+        Collapsed = "collapsed",
+        /// An entry past its lifetime.
+        Stale = "stale",
     }
 }
 
-/// Why a request went to the backend: the `fwd` words of RFC 9211 section 2.2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fwd {
-    /// No entry for the key.
-    UriMiss,
-    /// Entries for the key, but no matching variant.
-    VaryMiss,
-    /// No usable entry, and it is not known which of the two.
-    Miss,
-    /// An entry was there, but past its lifetime.
-    Stale,
-    /// A directive of the request forbade the entry.
-    Request,
-    /// The method is never answered from the cache.
-    Method,
-    /// The cache was told not to look.
-    Bypass,
-}
-
-impl Fwd {
-    /// Every value, in the order of its index.
-    pub const ALL: [Self; 7] =
-        [Self::UriMiss, Self::VaryMiss, Self::Miss, Self::Stale, Self::Request, Self::Method, Self::Bypass];
-
-    /// How many values there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The place of this value in [`Self::ALL`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The word in headers, labels and log lines.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UriMiss => "uri-miss",
-            Self::VaryMiss => "vary-miss",
-            Self::Miss => "miss",
-            Self::Stale => "stale",
-            Self::Request => "request",
-            Self::Method => "method",
-            Self::Bypass => "bypass",
-        }
+labels! {
+    /// Why a request went to the backend: the `fwd` words of RFC 9211 section 2.2.
+    pub enum Fwd {
+        /// No entry for the key.
+        UriMiss = "uri-miss",
+        /// Entries for the key, but no matching variant.
+        VaryMiss = "vary-miss",
+        /// No usable entry, and it is not known which of the two.
+        Miss = "miss",
+        /// An entry was there, but past its lifetime.
+        Stale = "stale",
+        /// A directive of the request forbade the entry.
+        Request = "request",
+        /// The method is never answered from the cache.
+        Method = "method",
+        /// The cache was told not to look.
+        Bypass = "bypass",
     }
 }
 
-/// The shape of an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A request and an answer of known or short length.
-    Plain,
-    /// An answer that goes on, such as server-sent events.
-    Stream,
-    /// A connection that became a tunnel.
-    Upgrade,
+labels! {
+    /// The shape of an exchange.
+    pub enum Kind {
+        /// A request and an answer of known or short length.
+        Plain = "plain",
+        /// An answer that goes on, such as server-sent events.
+        Stream = "stream",
+        /// A connection that became a tunnel.
+        Upgrade = "upgrade",
+    }
 }
 
 impl Kind {
-    /// Every value, in the order of its index.
-    pub const ALL: [Self; 3] = [Self::Plain, Self::Stream, Self::Upgrade];
-
-    /// How many values there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The place of this value in [`Self::ALL`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The word in headers, labels and log lines.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Stream => "stream",
-            Self::Upgrade => "upgrade",
-        }
-    }
-
     /// What the latency of this kind is measured by: a stream lasts as long as its reader stays, so its length says
     /// nothing about speed.
     #[must_use]
@@ -362,35 +227,13 @@ impl Kind {
     }
 }
 
-/// What a latency spans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Basis {
-    /// First byte of the request to last byte of the answer.
-    Whole,
-    /// First byte of the request to the head of the answer.
-    FirstByte,
-}
-
-impl Basis {
-    /// Every value, in the order of its index.
-    pub const ALL: [Self; 2] = [Self::Whole, Self::FirstByte];
-
-    /// How many values there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// The place of this value in [`Self::ALL`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The word in headers, labels and log lines.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Whole => "whole",
-            Self::FirstByte => "first_byte",
-        }
+labels! {
+    /// What a latency spans.
+    pub enum Basis {
+        /// First byte of the request to last byte of the answer.
+        Whole = "whole",
+        /// First byte of the request to the head of the answer.
+        FirstByte = "first_byte",
     }
 }
 
