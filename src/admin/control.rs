@@ -77,15 +77,24 @@ impl Service for ControlService {
     type Done = ();
 
     async fn call(&self, request: Request<Body>, context: Context) -> Answer<()> {
-        let method = request.method().clone();
-        let peer = context.peer.map(|peer| peer.ip());
-        let reply = self.answer(request, peer).await.unwrap_or_else(|refused| refused);
-        Answer::new(reply.into_response(&method), ())
+        answered(request, &context, |request, peer| self.answer(request, peer)).await
     }
 
     fn refuse(&self, refusal: Refusal, _: Context) -> Answer<()> {
         refused(refusal)
     }
+}
+
+/// The answer to a request, by what a listener of this plane makes of it and of the peer's address.
+pub(crate) async fn answered(
+    request: Request<Body>,
+    context: &Context,
+    answer: impl AsyncFnOnce(Request<Body>, Option<IpAddr>) -> Result<Reply, Reply>,
+) -> Answer<()> {
+    let method = request.method().clone();
+    let peer = context.peer.map(|peer| peer.ip());
+    let reply = answer(request, peer).await.unwrap_or_else(|refused| refused);
+    Answer::new(reply.into_response(&method), ())
 }
 
 /// The answer to bytes that never became a request, in the error shape of these listeners.

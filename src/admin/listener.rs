@@ -88,10 +88,7 @@ impl Service for AdminService {
     type Done = ();
 
     async fn call(&self, request: Request<Body>, context: Context) -> Answer<()> {
-        let method = request.method().clone();
-        let peer = context.peer.map(|peer| peer.ip());
-        let reply = self.answer(request, peer).await.unwrap_or_else(|refused| refused);
-        Answer::new(reply.into_response(&method), ())
+        control::answered(request, &context, |request, peer| self.answer(request, peer)).await
     }
 
     fn refuse(&self, refusal: Refusal, _: Context) -> Answer<()> {
