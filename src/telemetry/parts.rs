@@ -1,5 +1,7 @@
 //! Where the time of a request went. The measured parts and the rest add up to the total in whole microseconds.
 
+use super::labels::labels;
+
 /// The parts that a plane measured. What is missing to the total is the proxy's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
@@ -19,55 +21,29 @@ pub struct Parts {
     pub body_us: u32,
 }
 
-/// The names of a breakdown's parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// [`Parts::queue_us`].
-    Queue,
-    /// [`Parts::cache_us`].
-    Cache,
-    /// [`Parts::redis_us`].
-    Redis,
-    /// [`Parts::collapsed_us`].
-    Collapsed,
-    /// [`Parts::connect_us`].
-    Connect,
-    /// [`Parts::backend_us`].
-    Backend,
-    /// [`Parts::body_us`].
-    Body,
-    /// The rest: the proxy's own time.
-    Own,
+labels! {
+    /// The names of a breakdown's parts, in the order in which they happen.
+    pub enum Part {
+        /// [`Parts::queue_us`].
+        Queue = "queue",
+        /// [`Parts::cache_us`].
+        Cache = "cache",
+        /// [`Parts::redis_us`].
+        Redis = "redis",
+        /// [`Parts::collapsed_us`].
+        Collapsed = "collapsed",
+        /// [`Parts::connect_us`].
+        Connect = "connect",
+        /// [`Parts::backend_us`].
+        Backend = "backend",
+        /// [`Parts::body_us`].
+        Body = "body",
+        /// The rest: the proxy's own time.
+        Own = "own",
+    }
 }
 
 impl Part {
-    /// All parts, in the order in which they happen.
-    pub const ALL: [Self; 8] = [
-        Self::Queue,
-        Self::Cache,
-        Self::Redis,
-        Self::Collapsed,
-        Self::Connect,
-        Self::Backend,
-        Self::Body,
-        Self::Own,
-    ];
-
-    /// The word in log lines and answers.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Queue => "queue",
-            Self::Cache => "cache",
-            Self::Redis => "redis",
-            Self::Collapsed => "collapsed",
-            Self::Connect => "connect",
-            Self::Backend => "backend",
-            Self::Body => "body",
-            Self::Own => "own",
-        }
-    }
-
     /// What was happening, for a sentence that begins "97 % of it went into".
     #[must_use]
     pub const fn in_words(self) -> &'static str {
@@ -88,7 +64,7 @@ impl Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Breakdown {
     total_us: u32,
-    parts_us: [u32; 8],
+    parts_us: [u32; Part::COUNT],
 }
 
 impl Breakdown {

@@ -7,31 +7,20 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::counters::{Counter, Durations, Gauge, ReasonCounters};
+use super::{
+    counters::{Counter, Durations, Gauge, ReasonCounters},
+    labels::labels,
+};
 
-/// The states of a breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BreakerState {
-    /// Requests pass.
-    Closed,
-    /// One request is let through to see whether the upstream is back.
-    HalfOpen,
-    /// Requests are refused.
-    Open,
-}
-
-impl BreakerState {
-    /// Every state, in the order of its metric value.
-    pub const ALL: [Self; 3] = [Self::Closed, Self::HalfOpen, Self::Open];
-
-    /// The word in answers and log lines.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::HalfOpen => "half_open",
-            Self::Open => "open",
-        }
+labels! {
+    /// The states of a breaker. The index is the value of the metric.
+    pub enum BreakerState {
+        /// Requests pass.
+        Closed = "closed",
+        /// One request is let through to see whether the upstream is back.
+        HalfOpen = "half_open",
+        /// Requests are refused.
+        Open = "open",
     }
 }
 
