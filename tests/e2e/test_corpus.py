@@ -13,7 +13,7 @@ from support.proxy import ROOT
 SHARED = ROOT.parent / "shared"
 NEVER = ("UNSAFE", "BROKEN", "HANG", "DOWN")
 # At most this many may be answered less strictly than they could be.
-LENIENT = 5
+LENIENT = 1
 
 
 @pytest.mark.timeout(600)
