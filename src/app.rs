@@ -74,6 +74,7 @@ struct Plan {
     /// The plane, and the gate that all its workers share.
     ingress: Option<(Arc<Ingress>, Arc<Gate>)>,
     upstream: Option<Arc<Upstream>>,
+    cache: Arc<Cache>,
     admin: Arc<Admin>,
     /// Kept alive here, as telemetry holds it weakly.
     _sizes: Arc<dyn CacheSource>,
@@ -100,7 +101,7 @@ impl App {
             addresses,
             pacing: config.drain.clone(),
         };
-        let (ready_tx, ready_rx) = sync_channel(workers + 1);
+        let (ready_tx, ready_rx) = sync_channel(workers + 2);
         let plan = Arc::new(plan);
         for index in 0..shares {
             let (plan, ready) = (Arc::clone(&plan), ready_tx.clone());
@@ -108,6 +109,16 @@ impl App {
             let runtime = workers::ingress_runtime(config.runtime.mode, workers);
             running.spawn(&format!("ingress-{index}"), move || {
                 workers::run(runtime, ready, &plan.pace, &plan.drain, || plan.serve_ingress(socket, index));
+            })?;
+        }
+        if plan.cache.redis().is_some() {
+            let (plan, ready) = (Arc::clone(&plan), ready_tx.clone());
+            running.spawn("redis", move || {
+                let runtime = workers::operator_runtime();
+                workers::run(runtime, ready, &plan.pace, &plan.drain, || {
+                    plan.keep_redis();
+                    Ok(())
+                });
             })?;
         }
         let operator_plan = Arc::clone(&plan);
@@ -144,8 +155,12 @@ impl Plan {
             config_hash: hash,
         };
         let telemetry = Telemetry::new(&config.telemetry, facts, sink);
-        let cache = Arc::new(Cache::new(&Settings::from(&config.cache)));
         let clock = Clock::system();
+        let cache = Cache::new(&Settings::from(&config.cache)).shared(&config.cache, None, clock);
+        let cache = Arc::new(cache.context("reading the certificates of cache.redis")?);
+        if let Some(stats) = cache.redis() {
+            telemetry.watch_redis(Arc::clone(stats));
+        }
         let sizes: Arc<dyn CacheSource> = Arc::new(CacheSizesOf(Arc::clone(&cache)));
         telemetry.watch_cache(Arc::downgrade(&sizes));
         let beats = Arc::new(Beats::new(workers));
@@ -178,7 +193,7 @@ impl Plan {
             (Some(section), Some(upstream)) => {
                 let parts = ingress::Parts {
                     telemetry: Arc::clone(&telemetry),
-                    cache,
+                    cache: Arc::clone(&cache),
                     clock,
                     upstream: Arc::clone(upstream),
                     taken,
@@ -190,7 +205,7 @@ impl Plan {
             }
             _ => None,
         };
-        Ok(Self { config, drain, pace, telemetry, beats, ingress, upstream, admin, _sizes: sizes })
+        Ok(Self { config, drain, pace, telemetry, beats, ingress, upstream, cache, admin, _sizes: sizes })
     }
 
     /// Runs on a worker: accepts and serves clients.
@@ -208,6 +223,16 @@ impl Plan {
             drain: self.drain.clone(),
         };
         serve::spawn(socket, serving).context("registering the ingress listener")
+    }
+
+    /// Runs on a thread of its own, so that neither a large value nor a slow scrape holds up what requests ask of Redis.
+    fn keep_redis(&self) {
+        let cache = Arc::clone(&self.cache);
+        workers::spawn_until_closing(&self.drain, async move { cache.keep().await });
+        for index in 0..self.cache.writers() {
+            let cache = Arc::clone(&self.cache);
+            workers::spawn_until_closing(&self.drain, async move { cache.write(index).await });
+        }
     }
 
     /// Runs on the operators' thread: the admin and control listeners, and what is done beside requests.

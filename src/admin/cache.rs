@@ -82,7 +82,7 @@ impl Admin {
             total_cache_operations: counted.hits() + counted.misses(),
             cache_hits: counted.hits(),
             cache_misses: counted.misses(),
-            redis_stats: RedisStats::absent(sizes.entries),
+            redis_stats: RedisStats::new(self.telemetry.redis().as_deref(), sizes.entries),
             fallback_cache_size: sizes.entries,
             performance_targets: Targets {
                 target_hit_rate: self.cache_hit_target,

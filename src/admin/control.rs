@@ -59,10 +59,10 @@ impl ControlService {
         self.0.writes.check(request.headers(), peer)?;
         let body = read(request.into_body()).await?;
         match action {
-            Action::Clear => Ok(purge::cleared(self.0.purge(&Scope::All, false, peer)?)),
+            Action::Clear => Ok(purge::cleared(self.0.purge(&Scope::All, false, peer).await?)),
             Action::Purge => {
                 let (scope, soft) = purge::read(&body)?;
-                Ok(purge::done(&scope, soft, self.0.purge(&scope, soft, peer)?))
+                Ok(purge::done(&scope, soft, self.0.purge(&scope, soft, peer).await?))
             }
             Action::Drain => {
                 info!(peer = peer.map(tracing::field::display), "drain asked for on the control listener");
@@ -118,7 +118,12 @@ pub(crate) async fn read(body: Body) -> Result<bytes::Bytes, Reply> {
 
 impl Admin {
     /// Ends cached answers at the pace that is allowed, and says in the log who asked.
-    pub(crate) fn purge(&self, scope: &Scope, soft: bool, peer: Option<IpAddr>) -> Result<Purged, Reply> {
+    pub(crate) async fn purge(
+        &self,
+        scope: &Scope,
+        soft: bool,
+        peer: Option<IpAddr>,
+    ) -> Result<Purged, Reply> {
         if !self.pace.take() {
             return Err(Reply::detail(StatusCode::TOO_MANY_REQUESTS, "at most 10 purges a second")
                 .with(http::header::RETRY_AFTER, http::HeaderValue::from_static("1")));
@@ -127,6 +132,7 @@ impl Admin {
             .sources
             .purge
             .purge(scope, soft)
+            .await
             .map_err(|why| Reply::detail(StatusCode::BAD_REQUEST, &why))?;
         info!(
             peer = peer.map(tracing::field::display),

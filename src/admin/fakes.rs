@@ -49,13 +49,15 @@ impl Fake {
 }
 
 impl Purge for Fake {
-    fn purge(&self, scope: &Scope, soft: bool) -> Result<Purged, Cow<'static, str>> {
-        if *scope == Scope::Url("http://user@coach.example/".to_owned()) {
-            return Err("this is no url".into());
-        }
-        self.purges.lock().push((scope.clone(), soft));
-        let memory = (*scope == Scope::All).then_some(412);
-        Ok(Purged { memory, pending: self.is_pending.load(Ordering::SeqCst) })
+    fn purge<'a>(&'a self, scope: &'a Scope, soft: bool) -> Boxed<'a, Result<Purged, Cow<'static, str>>> {
+        Box::pin(async move {
+            if *scope == Scope::Url("http://user@coach.example/".to_owned()) {
+                return Err("this is no url".into());
+            }
+            self.purges.lock().push((scope.clone(), soft));
+            let memory = (*scope == Scope::All).then_some(412);
+            Ok(Purged { memory, pending: self.is_pending.load(Ordering::SeqCst) })
+        })
     }
 }
 

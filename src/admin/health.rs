@@ -9,9 +9,9 @@ use crate::admin::{
     Admin,
     answer::Reply,
     merge::Sidecar,
-    shapes::{Nothing, RealTime, timestamp},
+    shapes::{Nothing, RealTime, breaker_of, timestamp},
 };
-use crate::telemetry::HealthScore;
+use crate::telemetry::{HealthScore, RedisStats};
 
 /// Below this score the answer to `healthy` is no.
 const BAR: u8 = 70;
@@ -50,6 +50,17 @@ struct Redis {
     breaker: Option<&'static str>,
 }
 
+impl Redis {
+    fn new(stats: Option<&RedisStats>) -> Self {
+        Self {
+            connected: stats.is_some_and(RedisStats::is_up),
+            ping_time: stats.and_then(RedisStats::ping_ms).map(|ms| format!("{ms:.2}ms")),
+            error: stats.and_then(RedisStats::error),
+            breaker: stats.map(breaker_of),
+        }
+    }
+}
+
 impl Admin {
     /// The performance layer's health. 200 whatever the score, as monitors read the body; 503 below the bar if the
     /// caller is strict.
@@ -65,7 +76,7 @@ impl Admin {
             alerts: verdict.reasons.iter().map(|reason| reason.text.as_str()).collect(),
             reasons: reasons(&verdict),
             checks: Checks {
-                redis: Redis { connected: false, ping_time: None, error: None, breaker: None },
+                redis: Redis::new(self.telemetry.redis().as_deref()),
                 database_pool: Nothing {},
                 recent_performance: RealTime::new(OffsetDateTime::now_utc(), self.telemetry.realtime(now)),
             },
@@ -75,7 +86,8 @@ impl Admin {
 
     /// The backend's health with ours added.
     pub(super) async fn health(&self) -> Reply {
-        self.backend.answer(self.sources.backend.as_deref(), || self.sidecar()).await
+        let redis = self.telemetry.redis();
+        self.backend.answer(self.sources.backend.as_deref(), redis.as_deref(), || self.sidecar()).await
     }
 
     fn sidecar(&self) -> Sidecar {

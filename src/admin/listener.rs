@@ -192,7 +192,7 @@ impl Admin {
             _ => refused,
         })?;
         control::read(request.into_body()).await?;
-        Ok(purge::cleared(self.purge(&Scope::All, false, peer)?))
+        Ok(purge::cleared(self.purge(&Scope::All, false, peer).await?))
     }
 }
 

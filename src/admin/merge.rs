@@ -21,7 +21,7 @@ use crate::admin::{
     answer::{Kind, Reply},
     sources::{BackendAnswer, BackendDown, BackendHealth},
 };
-use crate::telemetry::Status;
+use crate::telemetry::{RedisStats, Status};
 
 /// Members that readers of this path know, in their order. They stand in our answer when the backend never gave one.
 const KNOWN: [&str; 5] = ["status", "timestamp", "message", "environment", "features"];
@@ -132,12 +132,13 @@ impl SharedFetch {
     pub(crate) async fn answer(
         &self,
         backend: Option<&dyn BackendHealth>,
+        redis: Option<&RedisStats>,
         sidecar: impl FnOnce() -> Sidecar,
     ) -> Reply {
         let Some(backend) = backend else {
             let sidecar = sidecar();
             let members = Members::unknown();
-            return merged(StatusCode::OK, members, &sidecar, &Checks::of(None));
+            return merged(StatusCode::OK, members, &sidecar, &Checks::of(None, redis));
         };
         match self.fetch(backend).await {
             Ok(answer) => match Members::read(&answer.body) {
@@ -148,7 +149,7 @@ impl SharedFetch {
                         error: (!answer.status.is_success())
                             .then(|| format!("answered {}", answer.status.as_u16()).into()),
                     };
-                    merged(answer.status, members, &sidecar(), &Checks::of(Some(check)))
+                    merged(answer.status, members, &sidecar(), &Checks::of(Some(check), redis))
                 }
                 None => Reply::relayed(answer.status, answer.content_type, answer.body),
             },
@@ -159,7 +160,7 @@ impl SharedFetch {
                 sidecar.health_score = sidecar.health_score.min(DOWN_SCORE);
                 let members = self.last.lock().members.clone().unwrap_or_else(Members::unknown);
                 let check = Check { ok: false, ms: None, error: Some(down.0) };
-                merged(StatusCode::SERVICE_UNAVAILABLE, members, &sidecar, &Checks::of(Some(check)))
+                merged(StatusCode::SERVICE_UNAVAILABLE, members, &sidecar, &Checks::of(Some(check), redis))
                     .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
             }
         }
@@ -167,8 +168,13 @@ impl SharedFetch {
 }
 
 impl Checks {
-    const fn of(backend: Option<Check>) -> Self {
-        Self { backend, redis: None, postgres: None, claude: None }
+    fn of(backend: Option<Check>, redis: Option<&RedisStats>) -> Self {
+        let redis = redis.map(|stats| Check {
+            ok: stats.is_up(),
+            ms: stats.ping_ms().map(|ms| (ms * 100.0).round() / 100.0),
+            error: stats.error().map(Into::into),
+        });
+        Self { backend, redis, postgres: None, claude: None }
     }
 }
 

@@ -119,15 +119,19 @@ impl Admin {
         let now = Instant::now();
         let at = OffsetDateTime::now_utc();
         let facts = self.telemetry.facts();
+        let redis = self.telemetry.redis();
         let answer = PerformanceMetrics {
             timestamp: timestamp(at),
             performance_summary: self.summary(window, now),
-            redis_stats: RedisStats::absent(self.telemetry.cache_sizes().unwrap_or_default().entries),
+            redis_stats: RedisStats::new(
+                redis.as_deref(),
+                self.telemetry.cache_sizes().unwrap_or_default().entries,
+            ),
             database_stats: Nothing {},
             model_routing_stats: ModelRouting::absent(),
             real_time_metrics: RealTime::new(at, self.telemetry.realtime(now)),
             system_health: SystemHealth {
-                redis_available: false,
+                redis_available: redis.is_some_and(|redis| redis.is_up()),
                 connection_pooling: false,
                 metrics_collection: true,
                 cost_optimization: false,

@@ -6,7 +6,7 @@
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use time::OffsetDateTime;
 
-use crate::telemetry::{Summary, snapshot::Realtime};
+use crate::telemetry::{self, Summary, snapshot::Realtime};
 
 /// Times as these paths have always shown them: ISO 8601 in UTC with microseconds and `+00:00`.
 pub(crate) fn timestamp(at: OffsetDateTime) -> String {
@@ -118,7 +118,7 @@ impl Metric {
     }
 }
 
-/// The state of Redis. Four fields always, four more while Redis answers, two of ours.
+/// The state of Redis. The first four are those of the layer that was replaced; the others are ours.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct RedisStats {
     redis_available: bool,
@@ -126,21 +126,42 @@ pub(crate) struct RedisStats {
     fallback_cache_size: u64,
     redis_url_configured: bool,
     breaker: Option<&'static str>,
-    ping_p95_ms: Option<f64>,
+    ping_ms: Option<f64>,
+    error: Option<String>,
+    losses: u64,
+    pending_writes: i64,
+    pending_purges: i64,
+    rejected_values: u64,
+    errors: Option<Ordered<u64>>,
 }
 
 impl RedisStats {
-    /// Without a Redis tier: only the memory tier's entries are known.
-    pub(crate) const fn absent(entries: u64) -> Self {
+    /// What telemetry knows, and the entries of the memory tier.
+    pub(crate) fn new(stats: Option<&telemetry::RedisStats>, entries: u64) -> Self {
+        let words = |stats: &telemetry::RedisStats| {
+            let seen = stats.errors().filter(|(_, count)| *count > 0);
+            Ordered(seen.map(|(fault, count)| (fault.as_str().to_owned(), count)).collect())
+        };
         Self {
-            redis_available: false,
-            last_health_check: None,
+            redis_available: stats.is_some_and(telemetry::RedisStats::is_up),
+            last_health_check: stats.and_then(telemetry::RedisStats::checked).map(|at| timestamp(at.into())),
             fallback_cache_size: entries,
-            redis_url_configured: false,
-            breaker: None,
-            ping_p95_ms: None,
+            redis_url_configured: stats.is_some(),
+            breaker: stats.map(breaker_of),
+            ping_ms: stats.and_then(telemetry::RedisStats::ping_ms).map(thousandths),
+            error: stats.and_then(telemetry::RedisStats::error),
+            losses: stats.map_or(0, telemetry::RedisStats::losses),
+            pending_writes: stats.map_or(0, |stats| stats.pending.get()),
+            pending_purges: stats.map_or(0, |stats| stats.pending_purges.get()),
+            rejected_values: stats.map_or(0, |stats| stats.rejections().map(|(_, count)| count).sum()),
+            errors: stats.map(words),
         }
     }
+}
+
+/// The word for whether Redis is asked at all.
+pub(crate) fn breaker_of(stats: &telemetry::RedisStats) -> &'static str {
+    if stats.is_up() { "closed" } else { "open" }
 }
 
 /// The last minute, or that there was none.

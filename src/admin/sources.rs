@@ -49,11 +49,12 @@ pub struct Purged {
 
 /// Ends cached answers.
 pub trait Purge: Send + Sync + 'static {
-    /// Ends what `scope` names; `soft` keeps it as stale. From its return on no purged copy is served here.
+    /// Ends what `scope` names; `soft` keeps it as stale. From its return on no purged copy is served here, and unless it
+    /// says that it is pending, within a second none by another replica. Once polled it is done even if it is dropped.
     ///
     /// # Errors
     /// Why the scope names nothing that can be purged; nothing happened then.
-    fn purge(&self, scope: &Scope, soft: bool) -> Result<Purged, Cow<'static, str>>;
+    fn purge<'a>(&'a self, scope: &'a Scope, soft: bool) -> Boxed<'a, Result<Purged, Cow<'static, str>>>;
 }
 
 /// The answers of the probes. Both are asked for often and must cost no I/O: whoever checks the backend does so beside

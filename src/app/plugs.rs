@@ -49,7 +49,17 @@ pub(super) struct Purging {
 }
 
 impl Purge for Purging {
-    fn purge(&self, scope: &admin::Scope, soft: bool) -> Result<Purged, Cow<'static, str>> {
+    fn purge<'a>(
+        &'a self,
+        scope: &'a admin::Scope,
+        soft: bool,
+    ) -> Boxed<'a, Result<Purged, Cow<'static, str>>> {
+        Box::pin(self.end(scope, soft))
+    }
+}
+
+impl Purging {
+    async fn end(&self, scope: &admin::Scope, soft: bool) -> Result<Purged, Cow<'static, str>> {
         let scope = match scope {
             admin::Scope::All => Scope::All,
             admin::Scope::Tag(tag) => Scope::tag(tag),
@@ -62,7 +72,12 @@ impl Purge for Purging {
         let start = Instant::now();
         let outcome = self.cache.purge(&scope, soft, self.clock.at(start));
         self.telemetry.memory_operation(Operation::Purge, start);
-        Ok(Purged { memory: outcome.cleared, pending: false })
+        let memory = outcome.cleared;
+        // What was taken out is freed after the answer.
+        let retired = outcome.retired;
+        let pending = !self.cache.announced().await;
+        drop(retired);
+        Ok(Purged { memory, pending })
     }
 }
 

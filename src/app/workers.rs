@@ -192,6 +192,17 @@ impl Beats {
     }
 }
 
+/// Runs a task that has no end of its own until shutdown.
+pub(super) fn spawn_until_closing(drain: &Drain, task: impl Future<Output = ()> + Send + 'static) {
+    let closing = drain.reached(Phase::Closing);
+    drain.spawn(async move {
+        tokio::select! {
+            () = closing => {}
+            () = task => {}
+        }
+    });
+}
+
 /// Brings the gauges of an upstream up to date until shutdown.
 pub(super) fn spawn_refreshing(upstream: Arc<Upstream>, drain: &Drain) {
     let mut closing = drain.reached(Phase::Closing);

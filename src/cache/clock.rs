@@ -49,11 +49,20 @@ impl Clock {
     /// Seconds since 1970.
     #[must_use]
     pub fn wall_s(&self) -> i64 {
-        let since = match self.wall {
+        i64::try_from(self.wall().as_secs()).unwrap_or(i64::MAX)
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub fn wall_ms(&self) -> u64 {
+        to_ms(self.wall())
+    }
+
+    fn wall(&self) -> Duration {
+        match self.wall {
             Wall::System => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             Wall::From(start) => start + self.start.elapsed(),
-        };
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        }
     }
 }
 

@@ -80,6 +80,8 @@ pub struct Entry {
     size: usize,
     /// What `Marks` last found out about this entry.
     checked: AtomicU64,
+    /// When it was put here, in monotonic milliseconds.
+    stored_ms: u64,
     /// Requests answered from it.
     hits: AtomicU64,
     /// The head as it is sent.
@@ -114,9 +116,20 @@ impl Entry {
             useless_after_ms: meta.useless_after_ms(VALIDATE),
             size,
             checked: AtomicU64::new(new.generation.checked(false)),
+            stored_ms: 0,
             hits: AtomicU64::new(0),
             sendable: OnceLock::new(),
         }
+    }
+
+    /// The same entry, put here at a moment.
+    pub(super) const fn stored_at(mut self, now_ms: u64) -> Self {
+        self.stored_ms = now_ms;
+        self
+    }
+
+    pub(super) const fn stored_ms(&self) -> u64 {
+        self.stored_ms
     }
 
     /// The key of its resource.

@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use super::{
     entry::Entry,
     key::{Key, KeyHash},
+    redis::Lease,
 };
 
 /// Leaders one flight may have, one after the other.
@@ -66,6 +67,8 @@ pub struct Lead {
     call: Arc<Call>,
     key: Key,
     is_over: bool,
+    /// The same duty towards other replicas.
+    lease: Option<Lease>,
 }
 
 /// A place in the queue behind a leader. Dropping it, waited on or not, gives the place back.
@@ -139,7 +142,13 @@ impl Flight {
             wake: Notify::new(),
         });
         calls.insert(key.clone(), Arc::clone(&call));
-        Seat::Lead(Lead { shared: Arc::clone(&self.shared), call, key: key.clone(), is_over: false })
+        Seat::Lead(Lead {
+            shared: Arc::clone(&self.shared),
+            call,
+            key: key.clone(),
+            is_over: false,
+            lease: None,
+        })
     }
 
     /// Requests that wait now.
@@ -160,6 +169,11 @@ impl Lead {
     #[must_use]
     pub const fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// Takes on the duty towards other replicas too; it ends with this one.
+    pub(super) fn hold(&mut self, lease: Lease) {
+        self.lease = Some(lease);
     }
 
     /// Hands the stored answer to all followers.
@@ -253,7 +267,13 @@ impl State {
     fn take_lead(&mut self, shared: &Arc<Shared>, call: &Arc<Call>, key: &Key) -> Lead {
         self.phase = Phase::Flying;
         self.leads = self.leads.saturating_add(1);
-        Lead { shared: Arc::clone(shared), call: Arc::clone(call), key: key.clone(), is_over: false }
+        Lead {
+            shared: Arc::clone(shared),
+            call: Arc::clone(call),
+            key: key.clone(),
+            is_over: false,
+            lease: None,
+        }
     }
 }
 

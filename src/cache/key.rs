@@ -11,7 +11,7 @@
 //! of its resource, a `V` and the digest of the selecting values.
 
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     hash::{BuildHasher, Hash, Hasher},
 };
 
@@ -200,6 +200,11 @@ impl KeyMaker {
         self.finish(parts)
     }
 
+    /// The key with these parts, as another process made it.
+    pub(super) fn of_parts(&self, parts: &[u8]) -> Key {
+        self.finish(parts.to_vec())
+    }
+
     /// A seeded hash of anything, for tables beside the entries.
     pub(crate) fn hash_of(&self, value: impl Hash) -> u64 {
         self.seed.hash_one(value)
@@ -375,12 +380,8 @@ fn part(parts: &[u8], at: usize) -> (&[u8], usize) {
 
 /// Bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' + value - 10 });
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

@@ -114,8 +114,12 @@ impl MemoryTier {
         entry.map_or(Found::NoVariant(variants), Found::Entry)
     }
 
-    /// Puts an entry in. The error says why there is no place for it.
+    /// Puts an entry in. The error says why there is no place for it. A tier without any size takes everything and keeps
+    /// nothing.
     pub(super) fn put(&self, entry: &Arc<Entry>, now_ms: u64) -> Result<(), Reason> {
+        if self.size == 0 {
+            return Ok(());
+        }
         if to_u64(entry.size()) > self.size / SHARE {
             return Err(Reason::TooLarge);
         }
@@ -156,6 +160,12 @@ impl MemoryTier {
         if there.is_some_and(|there| Arc::ptr_eq(&there, entry)) {
             shelf.cache.invalidate(&key);
         }
+    }
+
+    /// Takes out what lies under a key, as another replica has put something else in its place.
+    pub(super) fn forget(&self, key: &Key) {
+        let _turn = self.unsettled.lock();
+        self.shelf.load().cache.invalidate(key);
     }
 
     /// Takes everything out, and says how many entries that were.

@@ -22,6 +22,8 @@ mod memory;
 mod prefixes;
 mod purge;
 mod query;
+mod redis;
+mod replicas;
 pub mod rfc9111;
 #[cfg(test)]
 mod samples;

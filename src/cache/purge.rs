@@ -92,6 +92,16 @@ impl Generation {
     pub const fn number(self) -> u64 {
         self.0
     }
+
+    /// The generation with a number.
+    pub(super) const fn of_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The generation before this one.
+    pub(super) const fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
 }
 
 impl Marks {

@@ -14,12 +14,16 @@ use super::{
     key::{Key, KeyMaker, KeyRule, Target},
     memory::{Found, MemoryTier, Retired},
     purge::{Generation, Marks, Verdict},
+    replicas::Replicas,
     scope::Scope,
     stats::{CacheStats, Counters},
     tags::MAX_TAGS,
     variants::Variants,
 };
-use crate::{config, telemetry::record::Reason};
+use crate::{
+    config,
+    telemetry::record::{HitSource, Reason},
+};
 
 /// Bodies copied at once.
 const MAX_FILLS: u64 = 512;
@@ -46,14 +50,16 @@ pub struct Settings {
 /// The cache of one process.
 #[derive(Debug)]
 pub struct Cache {
-    maker: KeyMaker,
-    memory: MemoryTier,
+    pub(super) maker: KeyMaker,
+    pub(super) memory: MemoryTier,
     flight: Flight,
     hit_for_miss: HitForMiss,
-    marks: Marks,
+    pub(super) marks: Marks,
     fills: FillBudget,
     hot: Hot,
     counters: Counters,
+    /// The tier that replicas share.
+    pub(super) replicas: Option<Replicas>,
 }
 
 /// What a lookup found.
@@ -65,9 +71,13 @@ pub struct Lookup {
     pub is_stale: bool,
     /// Without an entry: why.
     pub absence: Reason,
-    key: Key,
+    /// The tier where the entry was found.
+    pub source: HitSource,
+    pub(super) key: Key,
     /// The variants of which none fits.
-    variants: Option<Arc<Variants>>,
+    pub(super) variants: Option<Arc<Variants>>,
+    /// The shared tier was asked and gave no answer.
+    pub(super) is_unanswered: bool,
 }
 
 /// What a request that needs a fetch has to do.
@@ -120,6 +130,7 @@ impl Cache {
             fills: FillBudget::new(settings.fill_bytes, MAX_FILLS),
             hot: Hot::default(),
             counters: Counters::default(),
+            replicas: None,
             maker,
         }
     }
@@ -204,11 +215,12 @@ impl Cache {
         if head > MAX_HEAD || new.tags.len() > MAX_TAGS {
             return Err(Reason::TooLarge);
         }
-        let entry = Arc::new(Entry::new(new));
+        let entry = Arc::new(Entry::new(new).stored_at(now_ms));
         if self.marks.verdict(&entry) == Verdict::Dead {
             return Err(Reason::Purged);
         }
         self.memory.put(&entry, now_ms)?;
+        self.share(&entry);
         self.hit_for_miss.forget(entry.key());
         if !entry.selection().is_any() {
             self.hit_for_miss.forget(&self.memory.variant_key(entry.key(), entry.selection()));
@@ -226,11 +238,15 @@ impl Cache {
     /// Takes an entry out, if it still lies there.
     pub fn remove(&self, entry: &Arc<Entry>) {
         self.memory.remove(entry);
+        if let Some(replicas) = &self.replicas {
+            replicas.end(entry);
+        }
     }
 
     /// Ends what `scope` names; `soft` keeps it as stale. From the return on no purged copy is served here.
     pub fn purge(&self, scope: &Scope, soft: bool, now_ms: u64) -> PurgeOutcome {
         let generation = self.marks.purge(scope, soft, now_ms);
+        self.announce(scope, soft, generation);
         self.counters.purge();
         if *scope != Scope::All || soft {
             return PurgeOutcome { generation, cleared: None, retired: None };
@@ -245,6 +261,8 @@ impl Cache {
     #[must_use]
     pub fn supersede(&self, key: &Key, route: &str, before: Generation, now_ms: u64) -> Option<Generation> {
         let generation = self.marks.supersede(key, route, before, now_ms)?;
+        let (authority, query) = (Some(key.authority().to_vec()), key.query().map(Into::into));
+        self.announce(&Scope::Url { authority, path: key.path().into(), query }, false, generation);
         self.counters.purge();
         Some(generation)
     }
@@ -286,11 +304,8 @@ impl Cache {
             self.memory.remove(&entry);
             return Lookup::without(Reason::Purged, key);
         }
-        Lookup {
-            entry: Some(entry),
-            is_stale: verdict == Verdict::Stale,
-            ..Lookup::without(Reason::Absent, key)
-        }
+        let is_stale = verdict == Verdict::Stale || self.is_blind_to(&entry, now_ms);
+        Lookup { entry: Some(entry), is_stale, ..Lookup::without(Reason::Absent, key) }
     }
 
     /// The key under which a fetch is shared: that of the variant, as far as the selecting fields are known already, so
@@ -312,7 +327,8 @@ impl Cache {
 
 impl Lookup {
     fn without(absence: Reason, key: Key) -> Self {
-        Self { entry: None, is_stale: false, absence, key, variants: None }
+        let source = HitSource::Memory;
+        Self { entry: None, is_stale: false, absence, source, key, variants: None, is_unanswered: false }
     }
 
     /// The key of the resource.

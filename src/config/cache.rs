@@ -5,7 +5,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::units::{self, ByteSize, Time, TimeOrZero};
+use super::{
+    redis::Redis,
+    units::{self, ByteSize, SizeOrZero, Time, TimeOrZero},
+};
 
 /// The cache as a whole; what is cached on which path stands with the routes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +24,13 @@ pub struct Cache {
     pub origin: bool,
     /// The tier in memory.
     pub memory: MemoryTier,
+    /// The tier that replicas share. Without a `url` there is only memory.
+    pub redis: Redis,
+    /// How much longer entries in memory are served while Redis cannot be heard, as what was purged elsewhere is not
+    /// known then. Default: 1m.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "TimeOrZero")]
+    pub blind_ttl: Duration,
     /// Largest body that is stored. A route may set its own. Default: 1MiB.
     pub max_body: ByteSize,
     /// Memory for copies that are still being received, all together. Default: 32MiB.
@@ -45,7 +55,8 @@ pub struct Cache {
     /// Default: [CDN-Cache-Control].
     #[schemars(extend("x-items" = "field"))]
     pub targeted: Vec<String>,
-    /// Requests that wait for one fetch of the same entry; more go to the backend themselves. Default: 1024.
+    /// Requests that wait for one fetch of the same entry; more go to the backend themselves. As many as there may be
+    /// connections, since a request that waits costs little beside its connection. Default: 10000.
     pub followers: u32,
     /// How long such a request waits before it goes itself. Default: 5s.
     #[serde(with = "units::duration")]
@@ -62,6 +73,8 @@ impl Default for Cache {
             profile: Profile::Default,
             origin: true,
             memory: MemoryTier::default(),
+            redis: Redis::default(),
+            blind_ttl: Duration::from_secs(60),
             max_body: ByteSize::mib(1),
             fill_memory: ByteSize::mib(32),
             max_ttl: Duration::from_secs(24 * 3600),
@@ -69,7 +82,7 @@ impl Default for Cache {
             max_variants: 32,
             stale_on_disconnect: Duration::from_secs(3600),
             targeted: vec!["CDN-Cache-Control".to_owned()],
-            followers: 1024,
+            followers: 10_000,
             follower_wait: Duration::from_secs(5),
             debug: false,
         }
@@ -124,9 +137,9 @@ impl Profile {
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryTier {
     /// Size of all entries with their keys and heads. Stay well below the memory limit of the container: where
-    /// `TOUCHLINE_MEMORY_LIMIT` is set, more than 60 % of it is a warning and more than 80 % an error.
-    /// Default: 64MiB.
-    #[schemars(extend("x-min" = "64KiB"))]
+    /// `TOUCHLINE_MEMORY_LIMIT` is set, more than 60 % of it is a warning and more than 80 % an error. `0B` switches the
+    /// tier off, which only makes sense beside `cache.redis`; otherwise it has at least 64KiB. Default: 64MiB.
+    #[schemars(with = "SizeOrZero")]
     pub size: ByteSize,
 }
 

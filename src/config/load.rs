@@ -140,7 +140,10 @@ fn read_secrets(config: &mut Config, name: &str, root: &Node, broken: &mut Vec<Y
         .and_then(|control| control.token.as_mut())
         .map(|token| ("control.token", token));
     let mut problems = Vec::new();
-    let secrets: [Option<(&str, &mut Secret)>; 2] = [admin, control];
+    let redis = config.cache.redis.password.as_mut().map(|secret| ("cache.redis.password", secret));
+    let sentinel =
+        config.cache.redis.sentinel_password.as_mut().map(|secret| ("cache.redis.sentinel_password", secret));
+    let secrets: [Option<(&str, &mut Secret)>; 4] = [admin, control, redis, sentinel];
     for (path, secret) in secrets.into_iter().flatten() {
         let path = YamlPath::at(path);
         if broken.iter().any(|lost| path.holds(lost)) {

@@ -17,6 +17,7 @@ mod limits;
 mod load;
 mod path;
 mod problem;
+mod redis;
 mod reference;
 mod route;
 mod runtime;
@@ -46,6 +47,7 @@ pub use self::{
     limits::{Http2Limits, Limits, UpgradeLimits},
     load::{Loaded, load_file, load_str, variable},
     problem::{Problem, Problems, Severity},
+    redis::{Redis, RedisEncrypt, RedisMode, RedisNode, RedisUrl},
     reference::reference_markdown,
     route::{ClientReload, QueryKey, RefreshOn, Route, RouteCache, RouteKey},
     runtime::{Drain, Runtime, RuntimeMode},

@@ -2,6 +2,7 @@
 
 mod limits;
 mod listeners;
+mod redis;
 mod routes;
 
 use super::{
@@ -66,6 +67,7 @@ pub(super) fn validate(config: &Config, memory_limit: Option<&str>) -> Vec<Findi
     version(config, &mut findings);
     listeners::check(config, &mut findings);
     cache(config, &mut findings);
+    redis::check(config, &mut findings);
     memory(config, memory_limit, &mut findings);
     if let Some(ingress) = &config.ingress {
         limits::check(ingress, &mut findings);
@@ -84,7 +86,7 @@ fn version(config: &Config, findings: &mut Vec<Finding>) {
 fn cache(config: &Config, findings: &mut Vec<Finding>) {
     let (cache, at) = (&config.cache, |name: &str| YamlPath::at("cache").key(name));
     let size = YamlPath::at("cache.memory.size");
-    if cache.max_body > cache.memory.size {
+    if cache.max_body > cache.memory.size && !redis::is_memory_off(config) {
         let message =
             format!("a body of {} never fits into the memory tier of {}", cache.max_body, cache.memory.size);
         findings.push(

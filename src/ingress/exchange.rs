@@ -3,7 +3,7 @@
 //! What speaks of one connection, and what only a trusted proxy may say, is settled here once. After that every stage,
 //! the cache key and the backend see the same request.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request};
@@ -19,6 +19,9 @@ use crate::{
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// How long the lease of a fetch lasts beyond the time for its head: for the body.
+const LEASE_REST: Duration = Duration::from_secs(5);
 
 /// The longest `X-Request-Id` of a client that is kept.
 const MAX_REQUEST_ID: usize = 128;
@@ -152,6 +155,11 @@ impl Exchange {
             query: uri.query().map(str::as_bytes),
         };
         self.ingress().cache.key(&self.route.key, &target, &self.parts.headers)
+    }
+
+    /// How long the other replicas leave a fetch of this request to us.
+    pub(super) fn lease_life(&self) -> Duration {
+        self.route.first_byte.unwrap_or(self.ingress().settings().first_byte) + LEASE_REST
     }
 
     /// What the backend is told about the client and the trace.

@@ -107,15 +107,22 @@ pub(super) async fn fetch(exchange: &mut Exchange, mut plan: Plan) -> Result<Rea
 pub(super) fn refresh(exchange: &Exchange, found: &Lookup) {
     let ingress = exchange.ingress();
     let now_ms = ingress.clock.now_ms();
-    let Turn::Lead(lead) = ingress.cache.join(found, &exchange.parts.headers, now_ms) else { return };
+    let Turn::Lead(mut lead) = ingress.cache.join(found, &exchange.parts.headers, now_ms) else { return };
     let mut background = exchange.background();
     background.parts.method = Method::GET;
     // What this client wished of its own answer says nothing about the copy.
     make_unconditional(&mut background.parts.headers);
     background.parts.headers.remove(header::CACHE_CONTROL);
     background.parts.headers.remove(header::PRAGMA);
-    let plan = Plan { lead: Some(lead), ..Plan::lookup(found.clone(), found.entry.clone(), Reason::Expired) };
+    let (found, core, life) = (found.clone(), Arc::clone(&exchange.core), exchange.lease_life());
     ingress.drain.spawn(async move {
+        let headers = background.parts.headers.clone();
+        if let Some(entry) = core.ingress.cache.lease(&mut lead, &found, &headers, life).await {
+            lead.publish(entry);
+            return;
+        }
+        let base = found.entry.clone();
+        let plan = Plan { lead: Some(lead), ..Plan::lookup(found, base, Reason::Expired) };
         if let Ok(ready) = fetch(&mut background, plan).await {
             // The copy is made as the body is read.
             let mut body = ready.response.into_body();

@@ -61,7 +61,8 @@ impl Invalidation {
     }
 
     /// Ends what an answer makes out of date, now and at the end of a body that is still to come.
-    pub(super) fn answered(this: Option<Self>, mut ready: Ready) -> Ready {
+    /// Other replicas hear of it first, as far as Redis answers in time.
+    pub(super) async fn answered(this: Option<Self>, mut ready: Ready) -> Ready {
         let Some(mut this) = this else { return ready };
         let status = ready.response.status();
         if !(status.is_success() || status.is_redirection()) {
@@ -87,6 +88,7 @@ impl Invalidation {
             }
         }
         this.purge();
+        this.core.ingress.cache.announced().await;
         if ready.response.body().exact_len().is_some() {
             this.is_armed = false;
         } else {

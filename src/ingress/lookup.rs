@@ -14,7 +14,9 @@ use super::{
 use crate::{
     cache::{
         Entry, Landed, Lookup, Turn,
-        rfc9111::{Admission, Failure, Reuse, admit, may_reuse, may_serve_on_failure, on_absent},
+        rfc9111::{
+            Admission, Failure, Policy, RequestHead, Reuse, admit, may_reuse, may_serve_on_failure, on_absent,
+        },
     },
     config::CacheMode,
     net::Body,
@@ -50,20 +52,18 @@ pub(super) async fn look(exchange: &mut Exchange) -> Looked {
         let found = ingress.cache.lookup(exchange.key(), &exchange.parts.headers, now_ms);
         return Looked::Fetch(Plan::lookup(found, None, Reason::ClientNoCache));
     }
-    let found = ingress.cache.lookup(exchange.key(), &exchange.parts.headers, now_ms);
-    let verdict = match &found.entry {
-        Some(entry) => {
-            let meta = if found.is_stale { &entry.meta().expired(now_ms) } else { entry.meta() };
-            may_reuse(&head, meta, now_ms, policy)
-        }
-        None => match on_absent(&head) {
-            Reuse::Miss(_) => Reuse::Miss(found.absence),
-            other => other,
-        },
-    };
+    let mut found = ingress.cache.lookup(exchange.key(), &exchange.parts.headers, now_ms);
+    let mut verdict = judge(&head, &found, now_ms, policy);
     let took = ingress.telemetry.memory_operation(Operation::Lookup, start);
+    let mut redis_us = 0;
+    if ingress.cache.redis().is_some() && needs_more(verdict) {
+        let start = Instant::now();
+        found = ingress.cache.look_further(found, &exchange.parts.headers).await;
+        verdict = judge(&head, &found, ingress.clock.now_ms(), policy);
+        redis_us = ingress.telemetry.redis_operation(Operation::Lookup, start);
+    }
     let ready = match (verdict, &found.entry) {
-        (Reuse::Fresh, Some(entry)) => stored(exchange, &head, entry, now_ms, Told::hit(HitSource::Memory)),
+        (Reuse::Fresh, Some(entry)) => stored(exchange, &head, entry, now_ms, Told::hit(found.source)),
         (Reuse::Stale(reason), Some(entry)) => {
             if reason == Reason::Swr {
                 fetch::refresh(exchange, &found);
@@ -73,9 +73,11 @@ pub(super) async fn look(exchange: &mut Exchange) -> Looked {
         (Reuse::OnlyIfCached, _) => gateway_timeout(),
         (Reuse::Validate(reason), Some(_)) => {
             let base = found.entry.clone();
+            note_redis(exchange, redis_us);
             return wait_or_fetch(exchange, Plan::lookup(found, base, reason)).await;
         }
         (Reuse::Miss(reason) | Reuse::Validate(reason), _) => {
+            note_redis(exchange, redis_us);
             return wait_or_fetch(exchange, Plan::lookup(found, None, reason)).await;
         }
         (Reuse::Fresh | Reuse::Stale(_), None) => {
@@ -85,7 +87,36 @@ pub(super) async fn look(exchange: &mut Exchange) -> Looked {
     if let Some(parts) = exchange.journal.parts() {
         parts.cache_us = u32::try_from(took).unwrap_or(u32::MAX);
     }
+    note_redis(exchange, redis_us);
     Looked::Ready(ready)
+}
+
+/// What the rules say about what was found.
+fn judge(head: &RequestHead<'_>, found: &Lookup, now_ms: u64, policy: &Policy) -> Reuse {
+    match &found.entry {
+        Some(entry) => {
+            let meta = if found.is_stale { &entry.meta().expired(now_ms) } else { entry.meta() };
+            may_reuse(head, meta, now_ms, policy)
+        }
+        None => match on_absent(head) {
+            Reuse::Miss(_) => Reuse::Miss(found.absence),
+            other => other,
+        },
+    }
+}
+
+/// Whether another replica may have something better. What the client itself does not want is not looked for.
+const fn needs_more(verdict: Reuse) -> bool {
+    match verdict {
+        Reuse::Fresh | Reuse::Stale(_) | Reuse::Validate(Reason::ClientNoCache | Reason::NoCache) => false,
+        Reuse::Validate(_) | Reuse::Miss(_) | Reuse::OnlyIfCached => true,
+    }
+}
+
+fn note_redis(exchange: &mut Exchange, us: u64) {
+    if let Some(parts) = exchange.journal.parts() {
+        parts.redis_us += u32::try_from(us).unwrap_or(u32::MAX);
+    }
 }
 
 /// Takes a place in the fetch of this answer: alone, as its leader, or behind one.
@@ -100,7 +131,20 @@ async fn wait_or_fetch(exchange: &mut Exchange, mut plan: Plan) -> Looked {
     };
     let ingress = exchange.ingress();
     match ingress.cache.join(lookup, &exchange.parts.headers, ingress.clock.now_ms()) {
-        Turn::Lead(lead) => plan.lead = Some(lead),
+        Turn::Lead(mut lead) => {
+            let life = exchange.lease_life();
+            if plan.reason != Some(Reason::ClientNoCache)
+                && let Some(entry) =
+                    ingress.cache.lease(&mut lead, lookup, &exchange.parts.headers, life).await
+            {
+                lead.publish(Arc::clone(&entry));
+                if let Some(ready) = share(exchange, &entry, lookup, HitSource::Redis) {
+                    return Looked::Ready(ready);
+                }
+            } else {
+                plan.lead = Some(lead);
+            }
+        }
         Turn::Found(entry) => {
             if let Some(ready) = share(exchange, &entry, lookup, HitSource::Memory) {
                 return Looked::Ready(ready);

@@ -91,6 +91,8 @@ struct Settings {
     debug: bool,
     full_paths: bool,
     follower_wait: Duration,
+    /// The most time to the head of the backend's answer.
+    first_byte: Duration,
 }
 
 impl Ingress {
@@ -113,6 +115,7 @@ impl Ingress {
             debug: config.cache.debug,
             full_paths: config.telemetry.access_log.paths == config::PathDetail::Full,
             follower_wait: config.cache.follower_wait,
+            first_byte: ingress.upstream.first_byte,
         };
         Ok(Arc::new(Self {
             listener: parts.telemetry.listener(Listener::Ingress),

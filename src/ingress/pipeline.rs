@@ -40,7 +40,7 @@ pub(super) async fn serve(core: &Arc<Core>, request: Request<Body>, context: Con
         Looked::Fetch(plan) => {
             let invalidation = Invalidation::begin(&exchange);
             match fetch::fetch(&mut exchange, plan).await {
-                Ok(ready) => Invalidation::answered(invalidation, ready),
+                Ok(ready) => Invalidation::answered(invalidation, ready).await,
                 Err(refusal) => {
                     Invalidation::failed(invalidation, refusal);
                     return respond::refusal(exchange, refusal);

@@ -28,6 +28,8 @@ pub enum Code {
     RouteSlow,
     /// Too many answers with a status of 500 and above.
     Errors,
+    /// Redis is configured and does not answer.
+    Redis,
     /// A newer configuration was rejected.
     ConfigRejected,
 }
@@ -41,6 +43,7 @@ impl Code {
             Self::Latency => "latency",
             Self::RouteSlow => "route_slow",
             Self::Errors => "errors",
+            Self::Redis => "redis",
             Self::ConfigRejected => "config_rejected",
         }
     }
@@ -136,6 +139,7 @@ impl Telemetry {
         let latency: Vec<_> = latency.into_iter().collect();
         findings.extend(if points(&slow) >= points(&latency) { slow } else { latency });
         findings.extend(errors(&routes));
+        findings.extend(self.redis_finding());
         findings.extend(self.config_rejected_finding());
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.points));
         self.with_times(findings)
@@ -156,6 +160,15 @@ impl Telemetry {
             _ => return None,
         };
         Some(Finding::new(Code::Latency, points, format!("{word} response times: {:.0}ms", summary.p95_ms())))
+    }
+
+    fn redis_finding(&self) -> Option<Finding> {
+        let stats = self.redis().filter(|stats| !stats.is_up())?;
+        let text = match stats.error() {
+            Some(error) => format!("Redis connection issues: {error}"),
+            None => "Redis connection issues: it has not answered yet".to_owned(),
+        };
+        Some(Finding { since: stats.down_since(), ..Finding::new(Code::Redis, 20, text) })
     }
 
     fn config_rejected_finding(&self) -> Option<Finding> {

@@ -19,6 +19,7 @@ use super::{
     health_score::Since,
     listener::{Listener, ListenerStats},
     record::{Basis, CacheStatus, Record},
+    redis::RedisStats,
     routes::{Budget, OTHER, RouteStats, Times, UNMATCHED},
     slow::{SlowRequest, SlowRing},
     tally::Tally,
@@ -69,6 +70,7 @@ pub struct Telemetry {
     pub(super) chart: Tally<CHART_OUTCOMES>,
     pub(super) operations: Operations,
     cache_source: RwLock<Option<Weak<dyn CacheSource>>>,
+    redis: RwLock<Option<Arc<RedisStats>>>,
     listeners: [Arc<ListenerStats>; Listener::ALL.len()],
     pub(super) upstreams: RwLock<Vec<Arc<UpstreamStats>>>,
     config: Mutex<ConfigState>,
@@ -108,6 +110,7 @@ impl Telemetry {
             chart: Tally::new(CHART_SLOTS),
             operations: Operations::default(),
             cache_source: RwLock::new(None),
+            redis: RwLock::new(None),
             listeners: std::array::from_fn(|_| Arc::default()),
             upstreams: RwLock::new(Vec::new()),
             config: Mutex::new(config_state),
@@ -189,6 +192,14 @@ impl Telemetry {
         us
     }
 
+    /// Takes a cache operation in Redis that began at `started` and has just ended. Returns how long it took.
+    pub fn redis_operation(&self, operation: Operation, started: Instant) -> u64 {
+        let ended = Instant::now();
+        let us = u64::try_from(ended.saturating_duration_since(started).as_micros()).unwrap_or(u64::MAX);
+        self.cache_operation(Tier::Redis, operation, ended, us);
+        us
+    }
+
     /// Takes the duration of a cache operation that ended at `ended`.
     pub fn cache_operation(&self, tier: Tier, operation: Operation, ended: Instant, us: u64) {
         self.operations.record(tier, operation, self.tick(ended), us);
@@ -204,6 +215,17 @@ impl Telemetry {
     pub fn cache_sizes(&self) -> Option<CacheSizes> {
         let source = self.cache_source.read().as_ref().and_then(Weak::upgrade);
         source.map(|source| source.sizes())
+    }
+
+    /// Tells that there is a Redis tier, and its numbers.
+    pub fn watch_redis(&self, stats: Arc<RedisStats>) {
+        *self.redis.write() = Some(stats);
+    }
+
+    /// The numbers of the Redis tier; none where there is none.
+    #[must_use]
+    pub fn redis(&self) -> Option<Arc<RedisStats>> {
+        self.redis.read().clone()
     }
 
     /// The numbers of a listener.

@@ -161,6 +161,50 @@ pub(super) const CACHE_OPERATIONS: Family = family(
     &["tier", "operation"],
     "Time of cache operations: lookup, store, purge.",
 );
+pub(super) const CACHE_REDIS_UP: Family = family(
+    "touchline_cache_redis_up",
+    Gauge,
+    &[],
+    "1 while Redis answers, 0 while the cache goes on in memory alone; absent without cache.redis.",
+);
+pub(super) const CACHE_REDIS_LOSSES: Family =
+    family("touchline_cache_redis_losses_total", Counter, &[], "How often Redis was lost.");
+pub(super) const CACHE_REDIS_ERRORS: Family = family(
+    "touchline_cache_redis_errors_total",
+    Counter,
+    &["kind"],
+    "Operations on Redis that failed, by kind; each was a miss or a write that was not made.",
+);
+pub(super) const CACHE_VALUES_REJECTED: Family = family(
+    "touchline_cache_values_rejected_total",
+    Counter,
+    &["cause"],
+    "Values found in Redis that were not believed and deleted, by cause.",
+);
+pub(super) const CACHE_REDIS_DROPPED: Family = family(
+    "touchline_cache_redis_writes_dropped_total",
+    Counter,
+    &["cause"],
+    "Writes to Redis that were not made because too many waited, or because Redis was down.",
+);
+pub(super) const CACHE_REDIS_PENDING: Family = family(
+    "touchline_cache_redis_pending_writes",
+    Gauge,
+    &[],
+    "Writes to Redis that wait behind the answers.",
+);
+pub(super) const CACHE_REDIS_PURGES: Family = family(
+    "touchline_cache_redis_pending_purges",
+    Gauge,
+    &[],
+    "Purges that other replicas have not heard of, because Redis could not be told yet.",
+);
+pub(super) const CACHE_REDIS_BYTES: Family = family(
+    "touchline_cache_redis_bytes_total",
+    Counter,
+    &["direction"],
+    "Bytes of values read from Redis and written to it.",
+);
 pub(super) const UPSTREAM_UP: Family = family(
     "touchline_upstream_up",
     Gauge,
@@ -275,7 +319,7 @@ pub(super) const BUILD_INFO: Family =
     family("touchline_build_info", Gauge, &["version"], "1, with the version of the program.");
 
 /// Every family, in the order of the documentation and of the text at `/metrics`.
-pub const ALL: [&Family; 48] = [
+pub const ALL: [&Family; 56] = [
     &INGRESS_REQUESTS,
     &INGRESS_DURATION,
     &INGRESS_FIRST_BYTE,
@@ -300,6 +344,14 @@ pub const ALL: [&Family; 48] = [
     &CACHE_FILLS,
     &CACHE_WAITERS,
     &CACHE_OPERATIONS,
+    &CACHE_REDIS_UP,
+    &CACHE_REDIS_LOSSES,
+    &CACHE_REDIS_ERRORS,
+    &CACHE_VALUES_REJECTED,
+    &CACHE_REDIS_DROPPED,
+    &CACHE_REDIS_PENDING,
+    &CACHE_REDIS_PURGES,
+    &CACHE_REDIS_BYTES,
     &UPSTREAM_UP,
     &UPSTREAM_BREAKER,
     &UPSTREAM_BREAKER_OPENED,

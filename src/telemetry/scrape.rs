@@ -31,6 +31,7 @@ impl Telemetry {
         self.write_ingress(&mut text);
         self.write_listeners(&mut text);
         self.write_cache(&mut text);
+        self.write_redis(&mut text);
         self.write_upstreams(&mut text);
         self.write_process(&mut text);
         text.out
@@ -144,6 +145,27 @@ impl Telemetry {
             for (tier, operation, stats) in self.operations.all() {
                 samples.durations(&[tier.as_str(), operation.as_str()], &stats.durations);
             }
+        });
+    }
+
+    fn write_redis(&self, text: &mut Text) {
+        let Some(stats) = self.redis() else { return };
+        text.gauge(&metrics::CACHE_REDIS_UP, f64::from(u8::from(stats.is_up())));
+        text.count(&metrics::CACHE_REDIS_LOSSES, stats.losses());
+        text.family(&metrics::CACHE_REDIS_ERRORS, |samples| {
+            stats.errors().for_each(|(fault, count)| samples.count(&[fault.as_str()], count));
+        });
+        text.family(&metrics::CACHE_VALUES_REJECTED, |samples| {
+            stats.rejections().for_each(|(fault, count)| samples.count(&[fault.as_str()], count));
+        });
+        text.family(&metrics::CACHE_REDIS_DROPPED, |samples| {
+            stats.drops().for_each(|(cause, count)| samples.count(&[cause.as_str()], count));
+        });
+        text.gauge(&metrics::CACHE_REDIS_PENDING, signed(stats.pending.get()));
+        text.gauge(&metrics::CACHE_REDIS_PURGES, signed(stats.pending_purges.get()));
+        text.family(&metrics::CACHE_REDIS_BYTES, |samples| {
+            samples.count(&["read"], stats.bytes_read.get());
+            samples.count(&["written"], stats.bytes_written.get());
         });
     }
 

@@ -114,7 +114,8 @@ async fn planes_that_do_not_run_leave_their_fields() {
     assert_eq!(
         metrics["redis_stats"],
         serde_json::json!({"redis_available": false, "last_health_check": null, "fallback_cache_size": 412,
-            "redis_url_configured": false, "breaker": null, "ping_p95_ms": null})
+            "redis_url_configured": false, "breaker": null, "ping_ms": null, "error": null, "losses": 0,
+            "pending_writes": 0, "pending_purges": 0, "rejected_values": 0, "errors": null})
     );
     assert_eq!(metrics["database_stats"], serde_json::json!({}));
     assert_eq!(metrics["model_routing_stats"]["total_requests"], 0);

@@ -60,7 +60,7 @@ async fn text(reply: Reply) -> (StatusCode, String) {
 }
 
 async fn ask(shared: &SharedFetch, backend: &Backend, level: Status) -> (StatusCode, String) {
-    text(shared.answer(Some(backend), || sidecar(level)).await).await
+    text(shared.answer(Some(backend), None, || sidecar(level)).await).await
 }
 
 #[tokio::test]
@@ -134,8 +134,9 @@ async fn the_backends_status_code_stays() {
 #[tokio::test]
 async fn what_is_no_object_passes_through() {
     for body in ["OK", "[1,2]", "\"healthy\"", "", r#"{"status":"healthy""#, "{} {}", "null"] {
-        let reply =
-            SharedFetch::new().answer(Some(&Backend::new(200, body)), || sidecar(Status::Degraded)).await;
+        let reply = SharedFetch::new()
+            .answer(Some(&Backend::new(200, body)), None, || sidecar(Status::Degraded))
+            .await;
         let response = reply.into_response(&Method::GET);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
         assert_eq!(response.into_body().collect(100).await.unwrap(), body.as_bytes(), "{body}");
@@ -185,7 +186,7 @@ async fn a_fetch_that_never_ends_is_given_up() {
 
 #[tokio::test]
 async fn without_a_backend_ours_stands_alone() {
-    let (status, body) = text(SharedFetch::new().answer(None, || sidecar(Status::Healthy)).await).await;
+    let (status, body) = text(SharedFetch::new().answer(None, None, || sidecar(Status::Healthy)).await).await;
 
     assert_eq!(status, StatusCode::OK);
     assert!(body.starts_with(r#"{"status":"healthy","timestamp":null,"#));

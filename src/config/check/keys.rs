@@ -212,7 +212,8 @@ mod tests {
             ("Ingress", "tls", None),
             ("Limits", "perip", Some("per_ip")),
             ("Upstream", "retrys", Some("retries")),
-            ("Cache", "redis", None),
+            ("Cache", "reddis", Some("redis")),
+            ("Cache", "nfs", None),
         ] {
             let known = known(definition);
             let known: Vec<&str> = known.iter().map(String::as_str).collect();

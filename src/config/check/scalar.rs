@@ -6,6 +6,7 @@ use super::keys::closest;
 use crate::config::{
     address::{self, BackendAddress, Cidr, is_host_name},
     error::ValueError,
+    redis::RedisUrl,
     schema::{is_type, words},
     template::PathTemplate,
     tree::Scalar,
@@ -22,7 +23,7 @@ pub(super) fn is_secret(form: &Value) -> bool {
 
 /// Whether the structs hold the form as a plain string, whatever its grammar.
 pub(super) fn is_free_text(form: &Value) -> bool {
-    is_type(form, "string") && words(form).is_none() && kind(form) != Some("network")
+    is_type(form, "string") && words(form).is_none() && !matches!(kind(form), Some("network" | "redis"))
 }
 
 fn kind(form: &Value) -> Option<&str> {
@@ -130,6 +131,7 @@ fn of_kind(text: &str, kind: &str, form: &Value) -> Result<(), ValueError> {
         "size" => within(text, form, ByteSize::parse, ToString::to_string),
         "backend" => BackendAddress::parse(text).map(drop),
         "network" => Cidr::parse(text).map(drop),
+        "redis" => RedisUrl::parse(text).map(drop),
         "listen" => address::parse_listen(text).map(drop),
         "template" => PathTemplate::parse(text).map(drop),
         "path" => path(text),

@@ -176,9 +176,11 @@ fn lifetimes(rule: &Rule<'_>, cache: &RouteCache, config: &Config, findings: &mu
                 .reads(at.key("ttl_by_status")),
         );
     }
-    if let Some(body) =
-        cache.max_body.filter(|body| *body > config.cache.memory.size.min(config.cache.fill_memory))
-    {
+    let memory = match config.cache.memory.size {
+        size if size.bytes() == 0 => config.cache.fill_memory,
+        size => size.min(config.cache.fill_memory),
+    };
+    if let Some(body) = cache.max_body.filter(|body| *body > memory) {
         findings.push(
             Finding::error(at.key("max_body"), format!("a body of {body} never fits into the cache"))
                 .hint("see `cache.memory.size` and `cache.fill_memory`")

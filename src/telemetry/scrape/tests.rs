@@ -13,7 +13,7 @@ use crate::{
     config,
     telemetry::{
         BreakerState, CacheSizes, CacheSource, CacheStatus, Facts, HitSource, Kind, Listener, Method,
-        Operation, Reason, Record, RouteStats, Telemetry, Tier, metrics,
+        Operation, Reason, Record, RedisStats, RouteStats, Telemetry, Tier, metrics,
     },
 };
 
@@ -67,6 +67,7 @@ fn value(text: &str, series: &str) -> f64 {
 #[test]
 fn every_declared_family_is_written() {
     let (telemetry, _sizes) = busy();
+    telemetry.watch_redis(Arc::new(RedisStats::new("redis://redis")));
 
     let text = telemetry.metrics_text();
 

@@ -1,0 +1,23 @@
+//! The tier that replicas share, in Redis behind the one in memory.
+//!
+//! `value` is what lies there, `mark` and `position` are the purges that all replicas read, `server` is how it is reached.
+//! `tier` is what a request may ask, always with a deadline; `writer` writes behind the answers; `keeper` connects, reads
+//! marks, hears what others replace, and says when the tier is there. Nothing here waits for Redis before it is there, and
+//! nothing asks it while it is not: a fault of Redis costs the requests under way one deadline, and the others nothing.
+//!
+//! Names in Redis, all behind the configured prefix: `e:{HEX}` an answer or the names it varies by, `v:{HEX}:VARY` a
+//! variant, `l:{HEX}` the lease of a fetch, `marks` the stream of purges, `events` the channel of news. The braces are
+//! real: in a cluster they keep all names of one resource on one node. HEX is the SHA-256 of the key, so that no path or
+//! query stands in a name.
+
+mod keeper;
+mod mark;
+mod names;
+mod position;
+mod server;
+mod tier;
+mod value;
+mod writer;
+
+pub(super) use keeper::Kept;
+pub(super) use tier::{Lease, Leased, RedisTier};

@@ -1,0 +1,37 @@
+//! The names of things in Redis.
+
+use crate::cache::key::{Key, VariantDigest, hex};
+
+/// Makes names that begin as configured.
+#[derive(Debug)]
+pub(super) struct Names {
+    prefix: Box<str>,
+    pub(super) marks: String,
+    pub(super) events: String,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.into(), marks: format!("{prefix}marks"), events: format!("{prefix}events") }
+    }
+
+    /// An answer, or the list of what it varies by.
+    pub(super) fn entry(&self, resource: &Key) -> String {
+        format!("{}e:{{{}}}", self.prefix, resource.name())
+    }
+
+    /// One variant of an answer.
+    pub(super) fn variant(&self, resource: &Key, digest: &VariantDigest) -> String {
+        format!("{}v:{{{}}}:{}", self.prefix, resource.name(), hex(digest))
+    }
+
+    /// The lease of a fetch. `wanted` is the resource, or the variant of it that is fetched.
+    pub(super) fn lease(&self, resource: &Key, wanted: &Key) -> String {
+        let name = resource.name();
+        if resource == wanted {
+            format!("{}l:{{{name}}}", self.prefix)
+        } else {
+            format!("{}l:{{{name}}}:{}", self.prefix, wanted.name())
+        }
+    }
+}

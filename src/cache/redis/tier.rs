@@ -1,0 +1,461 @@
+//! What a request may ask of the tier: a value, and the lease of a fetch. Each has a deadline; a failure is a miss, and
+//! enough of them in a row mean that the tier is not there.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use aws_lc_rs::rand;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use parking_lot::Mutex;
+use redis::{RedisError, RedisResult, ServerErrorKind};
+use sha2::{Digest, Sha256};
+use tokio::{sync::Notify, time::Instant};
+use tracing::{info, warn};
+
+use super::{
+    mark::{Mark, Replica},
+    names::Names,
+    position::{MarkId, Position},
+    server::{Conn, Server},
+    value::{Answer, Frame, Keys, Now, Refused, Value},
+    writer::Queue,
+};
+use crate::{
+    cache::{
+        clock::Clock,
+        entry::{Entry, NewEntry},
+        key::{Key, VariantDigest, hex},
+        purge::Generation,
+        rfc9111::Selection,
+        scope::Scope,
+    },
+    config,
+    telemetry::{RedisFault, RedisStats},
+};
+
+/// So many operations that fail within [`WINDOW`] mean that Redis is not there.
+const FAILURES: u32 = 5;
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Purges that wait for Redis. More become one that ends everything.
+const MAX_PENDING: usize = 4096;
+
+/// The tier. All of it works without Redis; then it finds nothing.
+pub(in crate::cache) struct RedisTier {
+    pub(super) settings: config::Redis,
+    pub(super) server: Server,
+    pub(super) names: Names,
+    pub(super) keys: Keys,
+    pub(super) stats: Arc<RedisStats>,
+    pub(super) clock: Clock,
+    pub(super) replica: Replica,
+    pub(super) position: Mutex<Position>,
+    /// Purges that are not in the stream yet, oldest first.
+    pub(super) pending: Mutex<VecDeque<Mark>>,
+    /// Held by whoever writes the pending purges.
+    pub(super) flushing: tokio::sync::Mutex<()>,
+    /// There is a pending purge.
+    pub(super) wanted: Notify,
+    /// The tier was lost.
+    pub(super) lost: Notify,
+    links: ArcSwapOption<Vec<Conn>>,
+    failures: Mutex<Failures>,
+    /// When it was lost, in monotonic milliseconds and one more; zero while it is there.
+    down_since: AtomicU64,
+    pub(super) queues: Box<[Queue]>,
+}
+
+#[derive(Debug)]
+struct Failures {
+    count: u32,
+    since: Instant,
+}
+
+/// Redis gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cache) struct Failed;
+
+/// The duty to fetch for all replicas. Dropping it gives it back.
+pub(in crate::cache) struct Lease {
+    tier: Arc<RedisTier>,
+    name: String,
+    token: [u8; 16],
+    shard: usize,
+}
+
+/// What asking for a lease brings.
+pub(in crate::cache) struct Leased {
+    /// What is stored now.
+    pub(in crate::cache) found: Option<Box<NewEntry>>,
+    /// The lease; none while another replica has it.
+    pub(in crate::cache) lease: Option<Lease>,
+}
+
+impl RedisTier {
+    /// A tier that is not there until it is kept.
+    ///
+    /// # Errors
+    /// When a certificate cannot be read.
+    pub(in crate::cache) fn new(
+        settings: &config::Redis,
+        secret: Option<&[u8]>,
+        max_bytes: u64,
+        clock: Clock,
+        stats: Arc<RedisStats>,
+    ) -> std::io::Result<Self> {
+        let mut id = [0; 8];
+        rand::fill(&mut id).map_err(|_| std::io::Error::other("the system has no randomness"))?;
+        let replica = Replica::try_from(hex(&id).as_bytes()).unwrap_or_default();
+        let queues = (0..settings.connections).map(|_| Queue::new(settings.pending, max_bytes)).collect();
+        Ok(Self {
+            server: Server::new(settings)?,
+            names: Names::new(&settings.prefix),
+            keys: Keys::new(secret),
+            settings: settings.clone(),
+            stats,
+            clock,
+            replica,
+            position: Mutex::default(),
+            pending: Mutex::default(),
+            flushing: tokio::sync::Mutex::default(),
+            wanted: Notify::new(),
+            lost: Notify::new(),
+            links: ArcSwapOption::empty(),
+            failures: Mutex::new(Failures { count: 0, since: Instant::now() }),
+            down_since: AtomicU64::new(clock.now_ms().saturating_add(1)),
+            queues,
+        })
+    }
+
+    /// Whether it is there.
+    pub(in crate::cache) fn is_up(&self) -> bool {
+        self.down_since.load(Ordering::Acquire) == 0
+    }
+
+    /// Since when it is not there, in monotonic milliseconds.
+    pub(in crate::cache) fn down_since_ms(&self) -> Option<u64> {
+        self.down_since.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// How many writers it needs.
+    pub(in crate::cache) const fn writers(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// Its numbers.
+    pub(in crate::cache) const fn stats(&self) -> &Arc<RedisStats> {
+        &self.stats
+    }
+
+    /// Looks for the answer of a resource that fits a request. `now` is the generation before the question.
+    pub(in crate::cache) async fn get(
+        &self,
+        key: &Key,
+        request: &HeaderMap,
+        now: Generation,
+    ) -> Result<Option<Box<NewEntry>>, Failed> {
+        let Some(mut connection) = self.connection(shard_of(key, self.queues.len())) else {
+            return Err(Failed);
+        };
+        let name = self.names.entry(key);
+        let value = self.ask(redis::cmd("GET").arg(&name).query_async(&mut connection)).await?;
+        self.open(&mut connection, (&name, value), Asked { key, request, now }).await
+    }
+
+    /// Asks for the duty to fetch, and looks once more. `wanted` is the resource, or the variant of it that is fetched;
+    /// without a word the lease ends after `life`.
+    pub(in crate::cache) async fn lease(
+        self: &Arc<Self>,
+        (resource, wanted): (&Key, &Key),
+        request: &HeaderMap,
+        now: Generation,
+        life: Duration,
+    ) -> Result<Leased, Failed> {
+        let shard = shard_of(resource, self.queues.len());
+        let Some(mut connection) = self.connection(shard) else { return Err(Failed) };
+        let (lease, entry) = (self.names.lease(resource, wanted), self.names.entry(resource));
+        let mut token = [0; 16];
+        rand::fill(&mut token).map_err(|_| Failed)?;
+        let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1);
+        let mut both = redis::pipe();
+        both.cmd("SET").arg(&lease).arg(&token).arg("NX").arg("PX").arg(life_ms).cmd("GET").arg(&entry);
+        let (granted, value): (Option<String>, Option<Vec<u8>>) =
+            self.ask(both.query_async(&mut connection)).await?;
+        // From here on the lease is given back whatever happens.
+        let lease = granted.map(|_| Lease { tier: Arc::clone(self), name: lease, token, shard });
+        let asked = Asked { key: resource, request, now };
+        let found = self.open(&mut connection, (&entry, value), asked).await?;
+        Ok(Leased { found, lease })
+    }
+
+    /// Notes a purge that other replicas have to hear of.
+    pub(in crate::cache) fn announce(&self, scope: &Scope, soft: bool, at: Generation) {
+        let mut pending = self.pending.lock();
+        let mark = |scope, soft| Mark { by: self.replica, at, soft, scope };
+        if pending.len() >= MAX_PENDING {
+            pending.clear();
+            pending.push_back(mark(Scope::All, false));
+        } else {
+            pending.push_back(mark(scope.clone(), soft));
+        }
+        self.stats.pending_purges.set(i64::try_from(pending.len()).unwrap_or(i64::MAX));
+        drop(pending);
+        self.wanted.notify_one();
+    }
+
+    /// A connection of those that operations are spread over.
+    pub(super) fn connection(&self, shard: usize) -> Option<Conn> {
+        self.links.load().as_ref()?.get(shard).cloned()
+    }
+
+    /// The tier is there.
+    pub(super) fn found(&self, connections: Vec<Conn>) {
+        self.failures.lock().count = 0;
+        self.links.store(Some(Arc::new(connections)));
+        self.down_since.store(0, Ordering::Release);
+        self.stats.set_up(true, None);
+        info!(address = self.stats.address(), mode = self.settings.mode.as_str(), "redis is up");
+    }
+
+    /// The tier is not there any more. Tells the keeper, and the log once.
+    pub(super) fn lose(&self, why: &str) {
+        let now = self.clock.now_ms().saturating_add(1);
+        if self.down_since.compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return;
+        }
+        self.links.store(None);
+        self.stats.set_up(false, Some(why.to_owned()));
+        warn!(address = self.stats.address(), why, "redis is down; the cache goes on in memory");
+        self.lost.notify_one();
+    }
+
+    /// Waits for an operation until the deadline of requests.
+    pub(super) async fn ask<T>(&self, operation: impl Future<Output = RedisResult<T>>) -> Result<T, Failed> {
+        self.within(self.settings.operation, operation).await
+    }
+
+    /// Waits for an operation until a deadline.
+    pub(super) async fn within<T>(
+        &self,
+        deadline: Duration,
+        operation: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, Failed> {
+        match tokio::time::timeout(deadline, operation).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                self.failed(fault_of(&error), &words_of(&error));
+                Err(Failed)
+            }
+            Err(_) => {
+                self.failed(RedisFault::Timeout, "it does not answer in time");
+                Err(Failed)
+            }
+        }
+    }
+
+    /// Takes note of a failure.
+    pub(super) fn failed(&self, fault: RedisFault, why: &str) {
+        self.stats.failed(fault);
+        match fault {
+            RedisFault::Connection | RedisFault::Auth | RedisFault::Readonly | RedisFault::Loading => {
+                self.lose(why);
+            }
+            // Reading goes on where there is no room to write, and one bad answer says little.
+            RedisFault::Oom | RedisFault::Server => {}
+            RedisFault::Timeout | RedisFault::Protocol => {
+                if self.failures.lock().is_too_many() {
+                    self.lose(why);
+                }
+            }
+        }
+    }
+
+    /// The time of now, as values need it.
+    pub(super) fn now(&self) -> Now {
+        Now { ms: self.clock.now_ms(), unix_ms: self.clock.wall_ms() }
+    }
+
+    /// The number that stands for having known all marks up to `id`, when `now` was read before the question.
+    fn own(&self, id: MarkId, now: Generation) -> Option<Generation> {
+        let own = self.position.lock().own(id, now)?;
+        // A purge of ours that is not in the stream yet is known to nobody who wrote to Redis.
+        let unheard = self.pending.lock().front().map(|mark| mark.at);
+        Some(unheard.map_or(own, |unheard| own.min(unheard.before())))
+    }
+
+    async fn open(
+        &self,
+        connection: &mut Conn,
+        (name, value): (&str, Option<Vec<u8>>),
+        asked: Asked<'_>,
+    ) -> Result<Option<Box<NewEntry>>, Failed> {
+        let key = asked.key;
+        let names = match self.read(name, value, key.parts(), key) {
+            None => return Ok(None),
+            Some(Value::Answer(answer)) => return Ok(self.restore(*answer, asked)),
+            Some(Value::Names(names)) => names,
+        };
+        let Some(digest) = digest_of(&names, asked.request) else { return Ok(None) };
+        let name = self.names.variant(key, &digest);
+        let value = self.ask(redis::cmd("GET").arg(&name).query_async(connection)).await?;
+        let parts = [key.parts(), digest.as_slice()].concat();
+        Ok(match self.read(&name, value, &parts, key) {
+            Some(Value::Answer(answer)) => self.restore(*answer, asked),
+            Some(Value::Names(_)) | None => None,
+        })
+    }
+
+    /// Reads a value; one that is not to be believed is deleted.
+    fn read(&self, name: &str, value: Option<Vec<u8>>, echo: &[u8], key: &Key) -> Option<Value> {
+        let value = value?;
+        self.stats.bytes_read.add(u64::try_from(value.len()).unwrap_or(0));
+        match self.keys.read(&value, echo, self.now()) {
+            Ok(value) => Some(value),
+            Err(Refused::Version) => None,
+            Err(Refused::Fault(fault)) => {
+                self.stats.rejected(fault);
+                self.delete(name.to_owned(), shard_of(key, self.queues.len()));
+                None
+            }
+        }
+    }
+
+    fn restore(&self, answer: Answer, asked: Asked<'_>) -> Option<Box<NewEntry>> {
+        let selection = Selection::of(asked.request, &answer.headers).ok()?;
+        Some(Box::new(NewEntry {
+            key: asked.key.clone(),
+            route: answer.route.map(Arc::from),
+            status: answer.status,
+            headers: answer.headers,
+            body: answer.body,
+            meta: answer.meta,
+            selection,
+            tags: answer.tags,
+            wants_etag: false,
+            generation: self.own(answer.known, asked.now)?,
+            fetch_ms: answer.fetch_ms,
+        }))
+    }
+
+    /// The name under which an entry lies.
+    pub(super) fn name_of(&self, entry: &Entry) -> String {
+        if entry.selection().is_any() {
+            return self.names.entry(entry.key());
+        }
+        self.names.variant(entry.key(), &Sha256::digest(entry.selection().canonical()).into())
+    }
+
+    /// The value of an entry with its name, and the list of names beside it if it is a variant.
+    pub(super) fn values(&self, entry: &Entry) -> Stored {
+        let known = self.position.lock().shared(entry.generation());
+        let (key, now) = (entry.key(), self.now());
+        let name = self.names.entry(key);
+        if entry.selection().is_any() {
+            return Stored {
+                name,
+                value: self.keys.answer(entry, key.parts(), Frame::answer(known, now, false)),
+                variant: None,
+            };
+        }
+        let digest: VariantDigest = Sha256::digest(entry.selection().canonical()).into();
+        let names: Vec<&HeaderName> = entry.selection().names().collect();
+        let list = self.keys.names(names.into_iter(), key.parts(), now);
+        let parts = [key.parts(), digest.as_slice()].concat();
+        let value = self.keys.answer(entry, &parts, Frame::answer(known, now, false));
+        Stored { name, value: list, variant: Some((self.names.variant(key, &digest), value)) }
+    }
+}
+
+/// What is written for one entry.
+pub(super) struct Stored {
+    pub(super) name: String,
+    pub(super) value: Vec<u8>,
+    pub(super) variant: Option<(String, Vec<u8>)>,
+}
+
+/// What a value is looked for: the resource, the request, and the generation before it.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    key: &'a Key,
+    request: &'a HeaderMap,
+    now: Generation,
+}
+
+impl Failures {
+    fn is_too_many(&mut self) -> bool {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.since) > WINDOW {
+            (self.count, self.since) = (0, now);
+        }
+        self.count += 1;
+        self.count >= FAILURES
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.tier.release(std::mem::take(&mut self.name), self.token, self.shard);
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lease")
+    }
+}
+
+impl std::fmt::Debug for RedisTier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RedisTier({})", self.stats.address())
+    }
+}
+
+/// Which connection the operations on a resource take: always the same one, so that they keep their order.
+pub(super) fn shard_of(key: &Key, shards: usize) -> usize {
+    usize::try_from(key.hash() % u64::try_from(shards).unwrap_or(1).max(1)).unwrap_or(0)
+}
+
+/// The digest of a request's values of some fields.
+fn digest_of(names: &[HeaderName], request: &HeaderMap) -> Option<VariantDigest> {
+    let names: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
+    let vary = HeaderValue::try_from(names.join(",")).ok()?;
+    let selection = Selection::of(request, &HeaderMap::from_iter([(header::VARY, vary)])).ok()?;
+    Some(Sha256::digest(selection.canonical()).into())
+}
+
+pub(super) fn fault_of(error: &RedisError) -> RedisFault {
+    use redis::ErrorKind;
+    match error.code() {
+        Some("OOM") => return RedisFault::Oom,
+        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => return RedisFault::Auth,
+        Some("READONLY") => return RedisFault::Readonly,
+        Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN") => return RedisFault::Loading,
+        _ => {}
+    }
+    match error.kind() {
+        ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => RedisFault::Auth,
+        ErrorKind::Server(ServerErrorKind::ReadOnly) => RedisFault::Readonly,
+        ErrorKind::Server(
+            ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown | ServerErrorKind::ClusterDown,
+        ) => RedisFault::Loading,
+        ErrorKind::Server(_) | ErrorKind::Extension => RedisFault::Server,
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => RedisFault::Protocol,
+        _ if error.is_timeout() => RedisFault::Timeout,
+        _ => RedisFault::Connection,
+    }
+}
+
+/// What may be said of an error: its kind, and what the server called it. Never its detail, which may hold a name.
+pub(super) fn words_of(error: &RedisError) -> String {
+    match error.code() {
+        Some(code) => format!("{} ({code})", error.category()),
+        None => error.category().to_owned(),
+    }
+}

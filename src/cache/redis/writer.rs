@@ -1,0 +1,153 @@
+//! What is written behind the answers: entries, deletions, leases given back. Each connection has a queue with a bound on
+//! its length and on the bytes of its entries; what does not fit is dropped and counted. The operations on one resource
+//! always take the same queue, so they keep their order.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use super::{
+    server::Conn,
+    tier::{Failed, RedisTier, shard_of},
+};
+use crate::{
+    cache::{entry::Entry, key::Key},
+    telemetry::RedisDrop,
+};
+
+/// Deletes a lease if it is still the caller's.
+const RELEASE: &str =
+    "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0";
+
+/// Jobs that wait for one connection.
+pub(super) struct Queue {
+    sender: Sender<Job>,
+    receiver: Mutex<Option<Receiver<Job>>>,
+    bytes: Arc<AtomicU64>,
+    max_bytes: u64,
+}
+
+enum Job {
+    /// An entry, with the key it has in the memory tiers.
+    Store(Arc<Entry>, Key),
+    Delete(String),
+    Release(String, [u8; 16]),
+}
+
+impl Queue {
+    pub(super) fn new(length: u32, max_bytes: u64) -> Self {
+        let (sender, receiver) = channel(usize::try_from(length).unwrap_or(1).max(1));
+        Self { sender, receiver: Mutex::new(Some(receiver)), bytes: Arc::default(), max_bytes }
+    }
+}
+
+impl RedisTier {
+    /// Queues an entry. `held` is its key in the memory tiers: that of the resource, or of the variant.
+    pub(in crate::cache) fn put(&self, entry: &Arc<Entry>, held: Key) {
+        if !self.is_up() {
+            self.stats.dropped(RedisDrop::Down);
+            return;
+        }
+        let Some(queue) = self.queues.get(shard_of(entry.key(), self.queues.len())) else { return };
+        let size = u64::try_from(entry.size()).unwrap_or(u64::MAX);
+        if queue.bytes.load(Ordering::Relaxed).saturating_add(size) > queue.max_bytes {
+            self.stats.dropped(RedisDrop::Full);
+            return;
+        }
+        queue.bytes.fetch_add(size, Ordering::Relaxed);
+        if !self.push(queue, Job::Store(Arc::clone(entry), held)) {
+            queue.bytes.fetch_sub(size, Ordering::Relaxed);
+        }
+    }
+
+    /// Queues the end of an entry.
+    pub(in crate::cache) fn end(&self, entry: &Entry) {
+        if self.is_up() {
+            self.delete(self.name_of(entry), shard_of(entry.key(), self.queues.len()));
+        }
+    }
+
+    pub(super) fn delete(&self, name: String, shard: usize) {
+        if let Some(queue) = self.queues.get(shard) {
+            self.push(queue, Job::Delete(name));
+        }
+    }
+
+    pub(super) fn release(&self, name: String, token: [u8; 16], shard: usize) {
+        if let Some(queue) = self.queues.get(shard) {
+            self.push(queue, Job::Release(name, token));
+        }
+    }
+
+    /// Writes what is queued for one connection, until the tier is dropped.
+    pub(in crate::cache) async fn write(&self, shard: usize) {
+        let Some(queue) = self.queues.get(shard) else { return };
+        let Some(mut jobs) = queue.receiver.lock().take() else { return };
+        while let Some(job) = jobs.recv().await {
+            self.stats.pending.decrement();
+            if let Job::Store(entry, _) = &job {
+                queue.bytes.fetch_sub(u64::try_from(entry.size()).unwrap_or(0), Ordering::Relaxed);
+            }
+            match self.connection(shard) {
+                // A failure is counted where it is seen; the answer has been sent long ago.
+                Some(mut connection) => drop(self.perform(&mut connection, job).await),
+                None => self.stats.dropped(RedisDrop::Down),
+            }
+        }
+    }
+
+    fn push(&self, queue: &Queue, job: Job) -> bool {
+        self.stats.pending.increment();
+        let is_queued = queue.sender.try_send(job).is_ok();
+        if !is_queued {
+            self.stats.pending.decrement();
+            self.stats.dropped(RedisDrop::Full);
+        }
+        is_queued
+    }
+
+    async fn perform(&self, connection: &mut Conn, job: Job) -> Result<(), Failed> {
+        let patience = self.server.patience();
+        match job {
+            Job::Store(entry, held) => self.store(connection, &entry, &held).await,
+            Job::Delete(name) => {
+                self.within(patience, redis::cmd("UNLINK").arg(name).query_async(connection)).await
+            }
+            Job::Release(name, token) => {
+                let mut script = redis::cmd("EVAL");
+                script.arg(RELEASE).arg(1).arg(name).arg(&token);
+                self.within(patience, script.query_async(connection)).await
+            }
+        }
+    }
+
+    async fn store(&self, connection: &mut Conn, entry: &Entry, held: &Key) -> Result<(), Failed> {
+        let left_ms = entry.useless_after_ms().saturating_sub(self.clock.now_ms());
+        if left_ms == 0 {
+            let mut unlink = redis::cmd("UNLINK");
+            return self
+                .within(self.server.patience(), unlink.arg(self.name_of(entry)).query_async(connection))
+                .await;
+        }
+        let stored = self.values(entry);
+        let mut commands = redis::pipe();
+        let mut set = |name: &str, value: &[u8]| {
+            self.stats.bytes_written.add(u64::try_from(value.len()).unwrap_or(0));
+            commands.cmd("SET").arg(name).arg(value).arg("PX").arg(left_ms).ignore();
+        };
+        if let Some((name, value)) = &stored.variant {
+            set(name, value);
+        }
+        set(&stored.name, &stored.value);
+        self.within(self.server.patience(), commands.query_async::<()>(connection)).await?;
+        // The others have an older copy, if any.
+        let news = [b"r".as_slice(), &self.replica, held.parts()].concat();
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(&self.names.events).arg(news);
+        self.within(self.server.patience(), publish.query_async(connection)).await
+    }
+}

@@ -1,0 +1,245 @@
+//! The cache and the tier that replicas share: what is looked for there, whose fetch is whose, and what the others hear.
+//!
+//! Memory is asked first and Redis only where memory has nothing to serve. All of it fails open: without an answer from
+//! Redis things go on as if there were none.
+
+use std::{sync::Arc, time::Duration};
+
+use http::HeaderMap;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    clock::Clock,
+    entry::{Entry, NewEntry},
+    flight::{Flight, Landed, Lead, Seat},
+    purge::{Generation, Verdict},
+    redis::{Kept, Leased, RedisTier},
+    scope::Scope,
+    store::{Cache, Lookup},
+};
+use crate::{
+    config,
+    telemetry::{HitSource, RedisStats},
+};
+
+/// Requests that wait for one question to Redis.
+const MAX_WAITING: usize = 10_000;
+
+/// The pause before another look at a fetch of another replica: at first, doubling up to the longest.
+const FIRST_LOOK: Duration = Duration::from_millis(2);
+const LONGEST_LOOK: Duration = Duration::from_millis(25);
+
+/// The shared tier, with what the cache needs to use it.
+#[derive(Debug)]
+pub(super) struct Replicas {
+    tier: Arc<RedisTier>,
+    clock: Clock,
+    /// Questions under way: one answer does for all who ask for the same key.
+    questions: Flight,
+    operation: Duration,
+    lease_wait: Duration,
+    blind_ms: u64,
+    life_ms: u64,
+}
+
+impl Replicas {
+    /// An entry ends for all.
+    pub(super) fn end(&self, entry: &Entry) {
+        self.tier.end(entry);
+    }
+}
+
+impl Cache {
+    /// Shares the cache with other replicas through Redis, if the configuration names one.
+    ///
+    /// # Errors
+    /// When a certificate cannot be read.
+    pub fn shared(
+        mut self,
+        config: &config::Cache,
+        secret: Option<&[u8]>,
+        clock: Clock,
+    ) -> std::io::Result<Self> {
+        if config.redis.url.nodes().is_empty() {
+            return Ok(self);
+        }
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let stats = Arc::new(RedisStats::new(&config.redis.url.to_string()));
+        let tier = RedisTier::new(&config.redis, secret, config.fill_memory.bytes(), clock, stats)?;
+        self.replicas = Some(Replicas {
+            tier: Arc::new(tier),
+            clock,
+            questions: Flight::new(MAX_WAITING),
+            operation: config.redis.operation,
+            lease_wait: config.redis.lease_wait,
+            blind_ms: ms(config.blind_ttl),
+            life_ms: ms(config.max_ttl.saturating_mul(2).saturating_add(config.stale_on_disconnect)),
+        });
+        Ok(self)
+    }
+
+    /// The numbers of the shared tier, if there is one.
+    #[must_use]
+    pub fn redis(&self) -> Option<&Arc<RedisStats>> {
+        self.replicas.as_ref().map(|replicas| replicas.tier.stats())
+    }
+
+    /// How many writers the shared tier needs.
+    #[must_use]
+    pub fn writers(&self) -> usize {
+        self.replicas.as_ref().map_or(0, |replicas| replicas.tier.writers())
+    }
+
+    /// Writes behind the answers, as one of [`Self::writers`], for ever. Dropping the future is safe.
+    pub async fn write(&self, index: usize) {
+        if let Some(replicas) = &self.replicas {
+            replicas.tier.write(index).await;
+        }
+    }
+
+    /// Keeps the shared tier connected and this replica informed, for ever. Dropping the future is safe.
+    pub async fn keep(&self) {
+        if let Some(replicas) = &self.replicas {
+            replicas.tier.keep(self.kept(replicas)).await;
+        }
+    }
+
+    /// Looks into the shared tier for what memory did not have, or not fresh. What is found there is in memory from then
+    /// on. Without an answer in time the lookup stays as it was.
+    pub async fn look_further(&self, lookup: Lookup, request: &HeaderMap) -> Lookup {
+        let Some(replicas) = self.replicas.as_ref().filter(|replicas| replicas.tier.is_up()) else {
+            return lookup;
+        };
+        let lead = match replicas.questions.join(&lookup.key) {
+            Seat::Lead(lead) => Some(lead),
+            Seat::Full => None,
+            Seat::Follow(mut waiter) => match timeout(replicas.operation, waiter.landed()).await {
+                Ok(Landed::Entry(entry)) if entry.matches(request) => return self.adopt(lookup, entry),
+                Ok(Landed::Lead(lead)) => Some(lead),
+                // Another variant is the only one that was found; ours may be there too.
+                Ok(Landed::Entry(_)) => None,
+                Ok(Landed::Go) => return lookup,
+                Err(_) => return Lookup { is_unanswered: true, ..lookup },
+            },
+        };
+        let now = self.marks.generation();
+        let found = match replicas.tier.get(&lookup.key, request, now).await {
+            Ok(found) => found.and_then(|new| self.take_in(*new, replicas.clock.now_ms())),
+            Err(_) => {
+                // Those who wait would wait in vain as well.
+                if let Some(lead) = lead {
+                    lead.release();
+                }
+                return Lookup { is_unanswered: true, ..lookup };
+            }
+        };
+        match (lead, &found) {
+            (Some(lead), Some(entry)) => lead.publish(Arc::clone(entry)),
+            (Some(lead), None) => lead.release(),
+            (None, _) => {}
+        }
+        match found {
+            Some(entry) => self.adopt(lookup, entry),
+            None => lookup,
+        }
+    }
+
+    /// Asks for the duty to fetch towards other replicas, and waits a while for the one that has it. An entry means that
+    /// nobody needs to fetch. The duty is then with `lead`, or nobody's because Redis gave no answer or the wait was over.
+    pub async fn lease(
+        &self,
+        lead: &mut Lead,
+        lookup: &Lookup,
+        request: &HeaderMap,
+        life: Duration,
+    ) -> Option<Arc<Entry>> {
+        let replicas = self.replicas.as_ref().filter(|replicas| replicas.tier.is_up())?;
+        if lookup.is_unanswered {
+            return None;
+        }
+        let deadline = Instant::now() + replicas.lease_wait;
+        let mut pause = FIRST_LOOK;
+        loop {
+            let now = self.marks.generation();
+            let asked = replicas.tier.lease((&lookup.key, lead.key()), request, now, life).await;
+            let Ok(Leased { found, lease }) = asked else { return None };
+            let now_ms = replicas.clock.now_ms();
+            if let Some(entry) = found.and_then(|new| self.take_in(*new, now_ms))
+                && entry.may_be_shared(now_ms)
+                && self.marks.verdict(&entry) == Verdict::Alive
+            {
+                return Some(entry);
+            }
+            if let Some(lease) = lease {
+                lead.hold(lease);
+                return None;
+            }
+            if Instant::now() + pause >= deadline {
+                return None;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_LOOK);
+        }
+    }
+
+    /// Waits until other replicas can hear of all purges so far. False: they cannot yet, and will when Redis is back. True
+    /// without a shared tier.
+    pub async fn announced(&self) -> bool {
+        match &self.replicas {
+            Some(replicas) => replicas.tier.flush(self.kept(replicas)).await,
+            None => true,
+        }
+    }
+
+    pub(super) fn announce(&self, scope: &Scope, soft: bool, generation: Generation) {
+        if let Some(replicas) = &self.replicas {
+            replicas.tier.announce(scope, soft, generation);
+        }
+    }
+
+    /// Hands an entry to the other replicas.
+    pub(super) fn share(&self, entry: &Arc<Entry>) {
+        if let Some(replicas) = &self.replicas {
+            replicas.tier.put(entry, self.memory.variant_key(entry.key(), entry.selection()));
+        }
+    }
+
+    /// Whether an entry has to count as stale because what was purged elsewhere cannot be heard.
+    pub(super) fn is_blind_to(&self, entry: &Entry, now_ms: u64) -> bool {
+        let Some(replicas) = &self.replicas else { return false };
+        let Some(since_ms) = replicas.tier.down_since_ms() else { return false };
+        now_ms >= since_ms.max(entry.stored_ms()).saturating_add(replicas.blind_ms)
+    }
+
+    fn kept<'a>(&'a self, replicas: &'a Replicas) -> Kept<'a> {
+        let life_ms = replicas.life_ms;
+        Kept { marks: &self.marks, memory: &self.memory, maker: &self.maker, life_ms }
+    }
+
+    /// Takes an entry of another replica into memory. None: it was purged, or is good for nothing.
+    fn take_in(&self, new: NewEntry, now_ms: u64) -> Option<Arc<Entry>> {
+        let entry = Arc::new(Entry::new(new).stored_at(now_ms));
+        if now_ms >= entry.useless_after_ms() || self.marks.verdict(&entry) == Verdict::Dead {
+            return None;
+        }
+        // Where there is no room for it, it serves this request alone.
+        let _ = self.memory.put(&entry, now_ms);
+        Some(entry)
+    }
+
+    /// The lookup with what was found in the shared tier, unless memory has the younger one.
+    fn adopt(&self, lookup: Lookup, entry: Arc<Entry>) -> Lookup {
+        let is_younger =
+            lookup.entry.as_ref().is_none_or(|known| entry.meta().expires_ms > known.meta().expires_ms);
+        match self.marks.verdict(&entry) {
+            Verdict::Dead => lookup,
+            _ if !is_younger => lookup,
+            verdict => Lookup {
+                entry: Some(entry),
+                is_stale: verdict == Verdict::Stale,
+                source: HitSource::Redis,
+                ..lookup
+            },
+        }
+    }
+}
