@@ -156,7 +156,7 @@ impl Plan {
         };
         let telemetry = Telemetry::new(&config.telemetry, facts, sink);
         let clock = Clock::system();
-        let cache = Cache::new(&Settings::from(&config.cache)).shared(&config.cache, None, clock);
+        let cache = Cache::new(&Settings::from(&config.cache)).shared(&config.cache, clock);
         let cache = Arc::new(cache.context("reading the certificates of cache.redis")?);
         if let Some(stats) = cache.redis() {
             telemetry.watch_redis(Arc::clone(stats));
@@ -271,6 +271,7 @@ impl Plan {
             let path = self.config.admin.on().and_then(|admin| admin.readiness.path.clone());
             health::spawn(Arc::clone(upstream), path, &self.drain);
             workers::spawn_refreshing(Arc::clone(upstream), &self.drain);
+            ingress::spawn_watching_keys(Arc::clone(ingress), &self.drain);
             if let Some(path) = section.openapi.clone() {
                 ingress::spawn_learning(Arc::clone(ingress), section.slow_after, path, &self.drain);
             }

@@ -300,6 +300,7 @@ async fn purges_and_drains_are_ordered_from_a_shell() {
         ("purge --tag cac*", "purged tag cac*\n", "miss"),
         ("purge --prefix /other", "purged prefix /other\n", "hit"),
         ("purge --route /cached/{rest*} --soft", "purged route /cached/{rest*} (kept as stale)\n", "miss"),
+        ("purge --identity nobody", "purged identity nobody\n", "hit"),
         ("purge --all", "purged everything: 1 entry\n", "miss"),
     ];
     status().await;

@@ -29,6 +29,7 @@ struct Wanted {
     url: Option<String>,
     prefix: Option<String>,
     route: Option<String>,
+    identity: Option<String>,
     soft: bool,
 }
 
@@ -54,11 +55,11 @@ struct PurgeDone {
     pending: bool,
 }
 
-/// Reads the body of a purge: exactly one of `all`, `tag`, `url`, `prefix` and `route`, and `soft`.
+/// Reads the body of a purge: exactly one of `all`, `tag`, `url`, `prefix`, `route` and `identity`, and `soft`.
 pub(crate) fn read(body: &[u8]) -> Result<(Scope, bool), Reply> {
     let bad = |detail: &str| Reply::detail(StatusCode::BAD_REQUEST, detail);
     if body.trim_ascii().is_empty() {
-        return Err(bad("say what to purge: all, tag, url, prefix or route"));
+        return Err(bad("say what to purge: all, tag, url, prefix, route or identity"));
     }
     // serde would also read the members from an array, by their place.
     if !body.trim_ascii_start().starts_with(b"{") {
@@ -78,10 +79,11 @@ pub(crate) fn read(body: &[u8]) -> Result<(Scope, bool), Reply> {
         wanted.url.map(Scope::Url),
         wanted.prefix.map(Scope::Prefix),
         wanted.route.map(Scope::Route),
+        wanted.identity.map(Scope::Identity),
     ];
     let mut scopes = all.into_iter().chain(texts.into_iter().flatten());
     let (Some(scope), None) = (scopes.next(), scopes.next()) else {
-        return Err(bad("exactly one of all, tag, url, prefix and route is needed"));
+        return Err(bad("exactly one of all, tag, url, prefix, route and identity is needed"));
     };
     check(&scope).map_err(bad)?;
     Ok((scope, wanted.soft))
@@ -90,7 +92,11 @@ pub(crate) fn read(body: &[u8]) -> Result<(Scope, bool), Reply> {
 fn check(scope: &Scope) -> Result<(), &'static str> {
     let text = match scope {
         Scope::All => return Ok(()),
-        Scope::Tag(text) | Scope::Url(text) | Scope::Prefix(text) | Scope::Route(text) => text,
+        Scope::Tag(text)
+        | Scope::Url(text)
+        | Scope::Prefix(text)
+        | Scope::Route(text)
+        | Scope::Identity(text) => text,
     };
     if text.is_empty() {
         return Err("an empty text purges nothing; say all to purge everything");
@@ -138,10 +144,11 @@ pub(crate) fn done(scope: &Scope, soft: bool, purged: Purged) -> Reply {
     Reply::json(status(purged), &answer)
 }
 
-/// What a scope names, as it may stand in the audit log: a query can hold anything.
+/// What a scope names, as it may stand in the audit log: a query can hold anything, and an identity is a person.
 pub(crate) fn audited(scope: &Scope) -> &str {
     match scope {
         Scope::All => "*",
+        Scope::Identity(_) => "***",
         Scope::Tag(text) | Scope::Route(text) => cut(text),
         Scope::Url(text) | Scope::Prefix(text) => cut(text.split(['?', '#']).next().unwrap_or_default()),
     }
@@ -190,6 +197,7 @@ mod tests {
             (r#"{"url":"/a?b=c"}"#, Scope::Url("/a?b=c".into()), false),
             (r#"{"url":"https://coach.example/a"}"#, Scope::Url("https://coach.example/a".into()), false),
             (r#"{"route":"/a/{id}"}"#, Scope::Route("/a/{id}".into()), false),
+            (r#"{"identity":"user@x","soft":true}"#, Scope::Identity("user@x".into()), true),
             (r#" {"prefix":"/api/"} "#, Scope::Prefix("/api/".into()), false),
         ];
         for (body, scope, soft) in good {
@@ -213,6 +221,9 @@ mod tests {
             r#"{"tag":"a","tag":"b"}"#,
             r#"{"al":true}"#,
             r#"{"tag":""}"#,
+            r#"{"identity":""}"#,
+            r#"{"identity":7}"#,
+            r#"{"identity":"a","route":"/a"}"#,
             r#"{"tag":["a"]}"#,
             r#"{"tag":"a\nb"}"#,
             r#"{"url":"a"}"#,
@@ -230,6 +241,7 @@ mod tests {
     fn the_audit_line_holds_no_query_and_stays_short() {
         assert_eq!(audited(&Scope::Url("/a?secret=1".into())), "/a");
         assert_eq!(audited(&Scope::All), "*");
+        assert_eq!(audited(&Scope::Identity("user@x".into())), "***");
         assert_eq!(cut(&"é".repeat(1000)).len(), 1024);
         assert_eq!(cut("abc"), "abc");
     }

@@ -22,6 +22,8 @@ pub enum Scope {
     Prefix(String),
     /// Every entry that came by the route with this name or template.
     Route(String),
+    /// Every entry that is the own one of this user.
+    Identity(String),
 }
 
 impl Scope {
@@ -34,6 +36,7 @@ impl Scope {
             Self::Url(_) => "url",
             Self::Prefix(_) => "prefix",
             Self::Route(_) => "route",
+            Self::Identity(_) => "identity",
         }
     }
 }

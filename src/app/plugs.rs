@@ -64,6 +64,9 @@ impl Purging {
             admin::Scope::All => Scope::All,
             admin::Scope::Tag(tag) => Scope::tag(tag),
             admin::Scope::Route(route) => Scope::Route(route.clone()),
+            admin::Scope::Identity(subject) => {
+                self.cache.identity_scope(subject).ok_or("identities cannot be told apart here")?
+            }
             admin::Scope::Url(url) => Scope::url(url).ok_or("url is neither a path nor an http URL")?,
             admin::Scope::Prefix(prefix) => {
                 Scope::prefix(prefix).ok_or("prefix is neither a path nor an http URL")?

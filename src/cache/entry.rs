@@ -138,6 +138,13 @@ impl Entry {
         &self.key
     }
 
+    /// Whether it is one user's own answer. Such an answer is never compressed: whoever can put text of their own beside
+    /// a user's secret would learn it from the length.
+    #[must_use]
+    pub fn is_identity(&self) -> bool {
+        self.key.is_identity()
+    }
+
     /// The route it came by.
     #[must_use]
     pub fn route(&self) -> Option<&str> {

@@ -5,7 +5,8 @@
 //! part carries its length, so that no two different requests give the same buffer (a plain concatenation of
 //! authority and path would let `a` + `b/c` meet `ab` + `/c`).
 //!
-//! Layout: version, method class, scheme; then authority, path, query (after a byte that says whether there is
+//! Layout: version, method class, scheme; a byte that says whether there is an identity, and if so its name and that of
+//! its subject, 32 bytes each; then authority, path, query (after a byte that says whether there is
 //! one), `Origin` (after a byte that says whether it is keyed), the chosen headers and the chosen cookies (each after
 //! its name); these three as the number of values, zero if absent, and the values. A length is four bytes, big-endian. The key of a variant is that
 //! of its resource, a `V` and the digest of the selecting values.
@@ -19,11 +20,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sha2::{Digest, Sha256};
 
-use super::query::QueryRule;
+use super::{
+    identity::{IdentityTag, NAME},
+    query::QueryRule,
+};
 use crate::config;
 
 /// Version of the layout; a change of it makes every older key unequal.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 /// GET and HEAD share entries; other methods would get a class of their own.
 const CLASS_GET: u8 = b'G';
@@ -31,8 +35,11 @@ const CLASS_GET: u8 = b'G';
 /// Marks the digest of a variant behind the parts of its resource.
 const VARIANT: u8 = b'V';
 
-/// Bytes before the authority's length.
+/// Bytes before the one that says whether there is an identity.
 const HEAD: usize = 3;
+
+/// Bytes of the names of an identity.
+const IDENTITY: usize = 2 * NAME;
 
 /// Bytes of a length.
 const LENGTH: usize = 4;
@@ -137,20 +144,37 @@ impl Key {
     /// The authority part.
     #[must_use]
     pub fn authority(&self) -> &[u8] {
-        part(&self.parts, HEAD).0
+        part(&self.parts, self.authority_at()).0
     }
 
     /// The path part.
     #[must_use]
     pub fn path(&self) -> &[u8] {
-        part(&self.parts, part(&self.parts, HEAD).1).0
+        part(&self.parts, part(&self.parts, self.authority_at()).1).0
     }
 
     /// The query part: what the rule left of it.
     #[must_use]
     pub fn query(&self) -> Option<&[u8]> {
-        let at = part(&self.parts, part(&self.parts, HEAD).1).1;
+        let at = part(&self.parts, part(&self.parts, self.authority_at()).1).1;
         (self.parts.get(at) == Some(&1)).then(|| part(&self.parts, at + 1).0)
+    }
+
+    /// Whether the entry is one user's own. Where the secret of the names is this process's alone, such entries must
+    /// not leave it.
+    #[must_use]
+    pub fn is_identity(&self) -> bool {
+        self.parts.get(HEAD) == Some(&1)
+    }
+
+    /// The name of the user whose own the entry is, as purges have it.
+    pub(super) fn subject(&self) -> Option<&[u8; NAME]> {
+        let names = self.parts.get(HEAD + 1..).filter(|_| self.is_identity())?;
+        names.get(NAME..)?.first_chunk()
+    }
+
+    fn authority_at(&self) -> usize {
+        HEAD + 1 + if self.is_identity() { IDENTITY } else { 0 }
     }
 }
 
@@ -168,13 +192,27 @@ impl fmt::Debug for Key {
 }
 
 impl KeyMaker {
-    /// The key of a request. One allocation, of the exact size unless the rule shortens the query.
-    #[must_use]
+    /// The key of a request that is nobody's own.
+    #[cfg(test)]
     pub(super) fn key(&self, rule: &KeyRule, target: &Target<'_>, request: &HeaderMap) -> Key {
+        self.key_of(rule, target, request, None)
+    }
+
+    /// The key of a request, and of whose it is. One allocation, of the exact size unless the rule shortens the query.
+    #[must_use]
+    pub(super) fn key_of(
+        &self,
+        rule: &KeyRule,
+        target: &Target<'_>,
+        request: &HeaderMap,
+        identity: Option<&IdentityTag>,
+    ) -> Key {
         let authority = without_default_port(target.scheme, target.authority);
         let query_bytes = target.query.map_or(0, |query| LENGTH + query.len());
         let mut parts = Vec::with_capacity(
-            HEAD + 2 * LENGTH
+            HEAD + 1
+                + identity.map_or(0, |_| IDENTITY)
+                + 2 * LENGTH
                 + authority.len()
                 + target.path.len()
                 + 1
@@ -182,6 +220,11 @@ impl KeyMaker {
                 + selected_size(rule, request),
         );
         parts.extend_from_slice(&[LAYOUT, CLASS_GET, target.scheme.byte()]);
+        parts.push(u8::from(identity.is_some()));
+        if let Some(tag) = identity {
+            parts.extend_from_slice(&tag.identity);
+            parts.extend_from_slice(&tag.subject);
+        }
         push_length(&mut parts, authority.len());
         parts.extend(authority.iter().map(u8::to_ascii_lowercase));
         push(&mut parts, target.path);

@@ -1,6 +1,6 @@
 //! The cache: what is kept of answers, under which key, for how long it counts, and how it ends.
 //!
-//! `rfc9111` decides (pure); `key`, `query` and `tags` name; `entry`, `variants` and `memory` keep; `flight` and
+//! `rfc9111` decides (pure); `key`, `query`, `identity` and `tags` name; `entry`, `variants` and `memory` keep; `flight` and
 //! `hit_for_miss` see to it that one request fetches for many; `fill` copies bodies on their way; `scope`, `purge` and
 //! `prefixes` end entries; `store` puts these together for the ingress plane and `stats` counts. Nothing here calls
 //! upstream, spawns a task or, `clock` apart, reads a clock.
@@ -17,6 +17,7 @@ mod fill;
 mod flight;
 mod hit_for_miss;
 mod hot;
+mod identity;
 mod key;
 mod memory;
 mod prefixes;
@@ -38,6 +39,7 @@ pub use entry::{Entry, NewEntry, strong_etag};
 pub use error::TagError;
 pub use fill::Fill;
 pub use flight::{Landed, Lead, Waiter};
+pub use identity::{IdentityTag, Subject, Who};
 pub use key::{Key, KeyRule, Scheme, Target, canonical_authority, cookie_values};
 pub use memory::Retired;
 pub use purge::Generation;

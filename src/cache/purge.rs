@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 
 use super::{
     entry::Entry,
+    identity::NAME,
     key::{Key, KeyHash, KeyMaker},
     prefixes::Prefixes,
     scope::Scope,
@@ -78,6 +79,7 @@ struct Table {
 enum Name<'a> {
     Tag(&'a str),
     Route(&'a str),
+    Identity(&'a [u8; NAME]),
     Url { authority: Option<&'a [u8]>, path: &'a [u8], query: Option<&'a [u8]> },
 }
 
@@ -128,6 +130,7 @@ impl Marks {
             Scope::Tag(tag) => table.put(self.hash(&Name::Tag(tag)), mark),
             Scope::TagPrefix(prefix) => table.tags.put(None, prefix.as_bytes(), mark),
             Scope::Route(route) => table.put(self.hash(&Name::Route(route)), mark),
+            Scope::Identity(subject) => table.put(self.hash(&Name::Identity(subject)), mark),
             Scope::Url { authority, path, query } => {
                 let name = Name::Url { authority: authority.as_deref(), path, query: query.as_deref() };
                 table.put(self.hash(&name), mark);
@@ -204,6 +207,9 @@ impl Marks {
             look(&Name::Url { authority: None, path, query });
             if let Some(route) = route {
                 look(&Name::Route(route));
+            }
+            if let Some(subject) = key.subject() {
+                look(&Name::Identity(subject));
             }
             for tag in tags {
                 look(&Name::Tag(tag.as_str()));

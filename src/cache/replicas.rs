@@ -12,6 +12,7 @@ use super::{
     clock::Clock,
     entry::{Entry, NewEntry},
     flight::{Flight, Landed, Lead, Seat},
+    key::Key,
     purge::{Generation, Verdict},
     redis::{Kept, Leased, RedisTier},
     scope::Scope,
@@ -54,16 +55,12 @@ impl Cache {
     ///
     /// # Errors
     /// When a certificate cannot be read.
-    pub fn shared(
-        mut self,
-        config: &config::Cache,
-        secret: Option<&[u8]>,
-        clock: Clock,
-    ) -> std::io::Result<Self> {
+    pub fn shared(mut self, config: &config::Cache, clock: Clock) -> std::io::Result<Self> {
         if config.redis.url.nodes().is_empty() {
             return Ok(self);
         }
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let secret = config.identity_secret.as_ref().map(|secret| secret.expose().as_bytes());
         let stats = Arc::new(RedisStats::new(&config.redis.url.to_string()));
         let tier = RedisTier::new(&config.redis, secret, config.fill_memory.bytes(), clock, stats)?;
         self.replicas = Some(Replicas {
@@ -107,7 +104,7 @@ impl Cache {
     /// Looks into the shared tier for what memory did not have, or not fresh. What is found there is in memory from then
     /// on. Without an answer in time the lookup stays as it was.
     pub async fn look_further(&self, lookup: Lookup, request: &HeaderMap) -> Lookup {
-        let Some(replicas) = self.replicas.as_ref().filter(|replicas| replicas.tier.is_up()) else {
+        let Some(replicas) = self.replicas_for(&lookup.key).filter(|replicas| replicas.tier.is_up()) else {
             return lookup;
         };
         let lead = match replicas.questions.join(&lookup.key) {
@@ -153,7 +150,7 @@ impl Cache {
         request: &HeaderMap,
         life: Duration,
     ) -> Option<Arc<Entry>> {
-        let replicas = self.replicas.as_ref().filter(|replicas| replicas.tier.is_up())?;
+        let replicas = self.replicas_for(&lookup.key).filter(|replicas| replicas.tier.is_up())?;
         if lookup.is_unanswered {
             return None;
         }
@@ -199,7 +196,7 @@ impl Cache {
 
     /// Hands an entry to the other replicas.
     pub(super) fn share(&self, entry: &Arc<Entry>) {
-        if let Some(replicas) = &self.replicas {
+        if let Some(replicas) = self.replicas_for(entry.key()) {
             replicas.tier.put(entry, self.memory.variant_key(entry.key(), entry.selection()));
         }
     }
@@ -209,6 +206,11 @@ impl Cache {
         let Some(replicas) = &self.replicas else { return false };
         let Some(since_ms) = replicas.tier.down_since_ms() else { return false };
         now_ms >= since_ms.max(entry.stored_ms()).saturating_add(replicas.blind_ms)
+    }
+
+    /// The shared tier, for what may be shared: not where identities have names that only this process knows.
+    fn replicas_for(&self, key: &Key) -> Option<&Replicas> {
+        self.replicas.as_ref().filter(|_| !key.is_identity() || self.namer.is_shared())
     }
 
     fn kept<'a>(&'a self, replicas: &'a Replicas) -> Kept<'a> {

@@ -1,6 +1,7 @@
 //! What a purge is about, and how it is read from text.
 
 use super::{
+    identity::NAME,
     key::{Scheme, Target, without_default_port},
     tags::cut,
 };
@@ -16,6 +17,8 @@ pub enum Scope {
     TagPrefix(String),
     /// Entries that came by this route.
     Route(String),
+    /// Entries that are one user's own, by the name that [`super::Cache::identity_scope`] gives the user.
+    Identity([u8; NAME]),
     /// All variants of one target.
     Url {
         /// The host in lower case; none holds for all.
@@ -42,6 +45,7 @@ impl Scope {
             Self::All => "all",
             Self::Tag(_) | Self::TagPrefix(_) => "tag",
             Self::Route(_) => "route",
+            Self::Identity(_) => "identity",
             Self::Url { .. } => "url",
             Self::Prefix { .. } => "prefix",
         }

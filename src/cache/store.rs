@@ -11,6 +11,7 @@ use super::{
     flight::{Flight, Landed, Lead, Seat, Waiter},
     hit_for_miss::HitForMiss,
     hot::Hot,
+    identity::{IdentityTag, Namer, Who},
     key::{Key, KeyMaker, KeyRule, Target},
     memory::{Found, MemoryTier, Retired},
     purge::{Generation, Marks, Verdict},
@@ -45,12 +46,15 @@ pub struct Settings {
     /// The longest lifetime of an entry together with its widest window, in milliseconds. Purge marks are kept so long;
     /// what is older than the oldest of them counts as purged.
     pub longest_life_ms: u64,
+    /// The secret that identities are named with; without it each cache makes one for itself.
+    pub identity_secret: Option<config::Secret>,
 }
 
 /// The cache of one process.
 #[derive(Debug)]
 pub struct Cache {
     pub(super) maker: KeyMaker,
+    pub(super) namer: Namer,
     pub(super) memory: MemoryTier,
     flight: Flight,
     hit_for_miss: HitForMiss,
@@ -113,6 +117,7 @@ impl From<&config::Cache> for Settings {
             followers: usize::try_from(config.followers).unwrap_or(usize::MAX),
             max_variants: usize::try_from(config.max_variants).unwrap_or(usize::MAX),
             longest_life_ms: u64::try_from(longest_life.as_millis()).unwrap_or(u64::MAX),
+            identity_secret: config.identity_secret.clone(),
         }
     }
 }
@@ -131,6 +136,7 @@ impl Cache {
             hot: Hot::default(),
             counters: Counters::default(),
             replicas: None,
+            namer: Namer::new(settings.identity_secret.as_ref()),
             maker,
         }
     }
@@ -138,7 +144,38 @@ impl Cache {
     /// The key of a request.
     #[must_use]
     pub fn key(&self, rule: &KeyRule, target: &Target<'_>, request: &HeaderMap) -> Key {
-        self.maker.key(rule, target, request)
+        self.maker.key_of(rule, target, request, None)
+    }
+
+    /// The key of a request that is one user's own.
+    #[must_use]
+    pub fn key_of(
+        &self,
+        rule: &KeyRule,
+        target: &Target<'_>,
+        request: &HeaderMap,
+        identity: Option<&IdentityTag>,
+    ) -> Key {
+        self.maker.key_of(rule, target, request, identity)
+    }
+
+    /// The name of a verified identity. None: there is no secret to name it with, so it has no entries.
+    #[must_use]
+    pub fn identity_tag(&self, who: &Who<'_>) -> Option<IdentityTag> {
+        self.namer.tag(who)
+    }
+
+    /// What a purge of one user ends: every entry with this subject, whatever its issuer, claims and route.
+    #[must_use]
+    pub fn identity_scope(&self, subject: &str) -> Option<Scope> {
+        self.namer.scope(subject)
+    }
+
+    /// Whether other processes give identities the same names. If not, an entry with [`Key::is_identity`] must not leave
+    /// this process, and a purge of one user has no meaning elsewhere.
+    #[must_use]
+    pub const fn shares_identities(&self) -> bool {
+        self.namer.is_shared()
     }
 
     /// Looks for an entry that fits the request. Whether it is fresh is for the caller to judge.

@@ -49,6 +49,9 @@ struct Scope {
     /// Entries that came by a route, named by its path in the configuration
     #[arg(long, value_name = "PATH")]
     route: Option<String>,
+    /// Entries that are one user's own, named as in the claim or field of `identity`
+    #[arg(long, value_name = "SUBJECT")]
+    identity: Option<String>,
     /// Everything
     #[arg(long)]
     all: bool,
@@ -103,8 +106,13 @@ pub(crate) fn drain(arguments: &DrainArguments, out: &mut dyn Write) -> anyhow::
 impl Scope {
     /// The member of the order, and its text; everything has none.
     fn named(&self) -> (&'static str, Option<&str>) {
-        let texts =
-            [("url", &self.url), ("prefix", &self.prefix), ("tag", &self.tag), ("route", &self.route)];
+        let texts = [
+            ("url", &self.url),
+            ("prefix", &self.prefix),
+            ("tag", &self.tag),
+            ("route", &self.route),
+            ("identity", &self.identity),
+        ];
         let named = texts.into_iter().find_map(|(kind, text)| Some((kind, Some(text.as_deref()?))));
         named.unwrap_or(("all", None))
     }

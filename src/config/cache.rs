@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     redis::Redis,
+    secret::Secret,
     units::{self, ByteSize, SizeOrZero, Time, TimeOrZero},
 };
 
@@ -62,6 +63,10 @@ pub struct Cache {
     #[serde(with = "units::duration")]
     #[schemars(with = "Time")]
     pub follower_wait: Duration,
+    /// Secret that the names of users are hashed with before they become part of a key, the same for all replicas: at
+    /// least 16 characters, such as `openssl rand -hex 32` prints. Without it each process makes one of its own, and
+    /// entries of routes with `identity` stay in its memory. Default: none.
+    pub identity_secret: Option<Secret>,
     /// Whether `Cache-Status` names the key of the entry. Not for a public port. Default: false.
     pub debug: bool,
 }
@@ -84,6 +89,7 @@ impl Default for Cache {
             targeted: vec!["CDN-Cache-Control".to_owned()],
             followers: 10_000,
             follower_wait: Duration::from_secs(5),
+            identity_secret: None,
             debug: false,
         }
     }

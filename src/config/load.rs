@@ -63,6 +63,7 @@ pub fn load_str(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) ->
     let config = match build(value) {
         Ok(mut config) => {
             problems.extend(read_secrets(&mut config, name, &root, &mut broken));
+            problems.extend(read_keys(&mut config, name, &root, &mut broken));
             problems.extend(rules(&config, env, &root, &broken));
             config
         }
@@ -143,13 +144,32 @@ fn read_secrets(config: &mut Config, name: &str, root: &Node, broken: &mut Vec<Y
     let redis = config.cache.redis.password.as_mut().map(|secret| ("cache.redis.password", secret));
     let sentinel =
         config.cache.redis.sentinel_password.as_mut().map(|secret| ("cache.redis.sentinel_password", secret));
-    let secrets: [Option<(&str, &mut Secret)>; 4] = [admin, control, redis, sentinel];
+    let identity = config.cache.identity_secret.as_mut().map(|secret| ("cache.identity_secret", secret));
+    let secrets: [Option<(&str, &mut Secret)>; 5] = [admin, control, redis, sentinel, identity];
     for (path, secret) in secrets.into_iter().flatten() {
         let path = YamlPath::at(path);
         if broken.iter().any(|lost| path.holds(lost)) {
             continue;
         }
         if let Err(error) = secret.resolve(base) {
+            let mark = root.locate_key(&path);
+            problems.push(Found { hint: error.hint, ..Found::error(&path, mark, error.message) });
+            broken.push(path);
+        }
+    }
+    problems
+}
+
+/// Reads the files of keys that identities are verified with.
+fn read_keys(config: &mut Config, name: &str, root: &Node, broken: &mut Vec<YamlPath>) -> Vec<Found> {
+    let base = Path::new(name).parent().unwrap_or(Path::new(""));
+    let mut problems = Vec::new();
+    let routes = config.ingress.iter_mut().flat_map(|ingress| ingress.routes.iter_mut());
+    for (index, route) in routes.enumerate() {
+        let identity = route.cache.as_mut().and_then(|cache| cache.identity.as_mut());
+        let Some(keys) = identity.and_then(|identity| identity.keys.as_mut()) else { continue };
+        if let Err(error) = keys.resolve(base) {
+            let path = YamlPath::at("ingress.routes").index(index).key("cache").key("identity").key("keys");
             let mark = root.locate_key(&path);
             problems.push(Found { hint: error.hint, ..Found::error(&path, mark, error.message) });
             broken.push(path);

@@ -12,7 +12,9 @@ mod check;
 mod effective;
 mod error;
 mod host;
+mod identity;
 mod ingress;
+mod jwks;
 mod limits;
 mod load;
 mod path;
@@ -43,7 +45,9 @@ pub use self::{
     effective::effective_yaml,
     error::ValueError,
     host::{cpu_quota, host_name},
+    identity::{Algorithm, Credential, Identity, KeysFile},
     ingress::{Ingress, Underscores},
+    jwks::{Jwks, VerifyingKey},
     limits::{Http2Limits, Limits, UpgradeLimits},
     load::{Loaded, load_file, load_str, variable},
     problem::{Problem, Problems, Severity},

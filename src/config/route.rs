@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, se
 
 use super::{
     cache::CacheMode,
+    identity::Identity,
     units::{self, ByteSize, SizeOrZero, Time, TimeOrZero},
 };
 
@@ -72,6 +73,8 @@ pub struct RouteCache {
     /// Whether the answer is the same for everyone, so that requests with `Authorization` or cookies may share it.
     /// `Authorization` goes to the backend on a fetch that fills; cookies that are not in the key do not. Default: false.
     pub public: bool,
+    /// How it is told whose answer is whose, where every user has answers of their own. Default: none.
+    pub identity: Option<Identity>,
     /// Names to end entries by. They may use `{parameter}` of the path and `{query.NAME}`. Those that an answer names in
     /// `Surrogate-Key`, `xkey` or `Cache-Tag` come beside them; with more than 64 in all it is not stored. Default: [].
     #[schemars(extend("x-items" = "text"))]
@@ -102,6 +105,7 @@ impl Default for RouteCache {
             ttl: None,
             ttl_by_status: BTreeMap::new(),
             public: false,
+            identity: None,
             tags: Vec::new(),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,

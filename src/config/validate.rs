@@ -1,5 +1,6 @@
 //! Rules across fields. Every rule is checked on every file; each finding says which values it read.
 
+mod identity;
 mod limits;
 mod listeners;
 mod redis;
@@ -105,6 +106,7 @@ fn cache(config: &Config, findings: &mut Vec<Finding>) {
         );
     }
     doubles(&cache.targeted, &at("targeted"), findings);
+    identity::secret(cache, findings);
 }
 
 /// Holds the memory tier against the memory limit of the container.

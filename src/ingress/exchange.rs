@@ -8,9 +8,16 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request};
 
-use super::{Core, Ingress, journal::Journal, respond::Told, routes::Route};
+use super::{
+    Core, Ingress,
+    identity::{Asking, Identity},
+    journal::Journal,
+    respond::Told,
+    routes::Route,
+};
 use crate::{
     cache::{Key, Scheme, Target, rfc9111::RequestHead},
+    config::CacheMode,
     net::{Body, Context, InterimSink, Lines as _, headers},
     telemetry::{self, Trace},
     upstream::Introduce,
@@ -40,6 +47,10 @@ pub(super) struct Exchange {
     pub(super) scheme: Scheme,
     /// Whose request it is, behind trusted proxies.
     pub(super) client: Option<IpAddr>,
+    /// Whether the peer is a trusted proxy.
+    is_trusted: bool,
+    /// Whose answer is asked for, once that is known and where it matters.
+    pub(super) identity: Option<Identity>,
     /// True when the client asked for a WebSocket.
     pub(super) is_upgrade: bool,
     pub(super) interim: Option<Arc<dyn InterimSink>>,
@@ -101,6 +112,8 @@ impl Exchange {
             host,
             scheme,
             client,
+            is_trusted,
+            identity: None,
             is_upgrade,
             interim: context.interim,
             trace,
@@ -121,6 +134,8 @@ impl Exchange {
             host: self.host.clone(),
             scheme: self.scheme,
             client: self.client,
+            is_trusted: self.is_trusted,
+            identity: self.identity,
             is_upgrade: false,
             interim: None,
             trace: self.trace,
@@ -142,7 +157,40 @@ impl Exchange {
         let target = self.target().as_bytes();
         let head = RequestHead::new(&self.parts.method, self.host.as_bytes(), target, &self.parts.headers);
         let head = if self.is_upgrade { head.with_upgrade() } else { head };
-        if self.body.is_empty() { head } else { head.with_body() }
+        let head = if self.body.is_empty() { head } else { head.with_body() };
+        self.identified(head)
+    }
+
+    /// Finds out whose request it is, where its route gives every user answers of their own.
+    pub(super) fn identify(&mut self) {
+        let Some(identifier) = &self.route.identity else { return };
+        let is_asking = matches!(self.parts.method, Method::GET | Method::HEAD);
+        if !is_asking || self.route.policy.mode == CacheMode::Off {
+            return;
+        }
+        let ingress = self.ingress();
+        let now_s = ingress.clock.wall_s();
+        let asking = Asking { headers: &self.parts.headers, is_trusted: self.is_trusted, now_s };
+        match identifier.identify(asking, &ingress.cache) {
+            Ok(identity) => self.identity = Some(identity),
+            Err(why) => {
+                tracing::debug!(why = why.as_str(), route = %self.route.name, "whose request this is cannot be told");
+            }
+        }
+    }
+
+    /// The field that says whose request it is, where that is known.
+    pub(super) fn own_field(&self) -> Option<&HeaderName> {
+        self.identity?;
+        self.route.identity.as_ref().map(|identifier| identifier.field())
+    }
+
+    /// A head of this request, with the knowledge of whose it is.
+    pub(super) fn identified<'a>(&'a self, head: RequestHead<'a>) -> RequestHead<'a> {
+        match self.own_field() {
+            Some(field) => head.identified(field),
+            None => head,
+        }
     }
 
     /// The key of the request.
@@ -154,7 +202,8 @@ impl Exchange {
             path: uri.path().as_bytes(),
             query: uri.query().map(str::as_bytes),
         };
-        self.ingress().cache.key(&self.route.key, &target, &self.parts.headers)
+        let identity = self.identity.as_ref().map(|identity| &identity.tag);
+        self.ingress().cache.key_of(&self.route.key, &target, &self.parts.headers, identity)
     }
 
     /// How long the other replicas leave a fetch of this request to us.

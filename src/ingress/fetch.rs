@@ -177,6 +177,7 @@ async fn refuse(error: &Error) -> Refusal {
 fn confirm(exchange: &Exchange, outbound: &Outbound, base: &Arc<Entry>, fetched: &Fetched) -> Merge {
     let sent = outbound.as_sent(exchange);
     let as_get = RequestHead::new(&Method::GET, sent.authority, sent.target, sent.headers);
+    let as_get = exchange.identified(as_get);
     merge(&as_get, &base.stored(), fetched.reply.response.headers(), fetched.times, &exchange.route.policy)
 }
 

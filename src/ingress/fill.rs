@@ -14,6 +14,7 @@ use super::{
     Core, Ingress,
     exchange::Exchange,
     fetch::Plan,
+    identity,
     outbound::Outbound,
     respond::{Ready, Told, stored},
     routes::Route,
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     cache::{
         Entry, Fill, Generation, Key, Lead, MAX_TAGS, NewEntry, Tag, TagValues,
-        rfc9111::{Merge, ResponseHead, Source, Storable, Times, may_store},
+        rfc9111::{Merge, ResponseHead, Source, Storable, Times, make_private, may_store},
     },
     config::CacheMode,
     net::{Body, BodyError, Chunks},
@@ -102,6 +103,9 @@ pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched
         fetch_ms: u32::try_from(times.received_ms.saturating_sub(times.sent_ms)).unwrap_or(u32::MAX),
     };
     told.is_stored = true;
+    if exchange.identity.is_some() {
+        make_private(response.headers_mut(), &exchange.route.policy.targeted);
+    }
     let whole = match std::mem::take(response.body_mut()) {
         Body::Empty => Bytes::new(),
         Body::Full(data) => data,
@@ -149,7 +153,8 @@ fn begin(exchange: &Exchange, outbound: &Outbound, fetched: &Fetched) -> Result<
     let response = &fetched.reply.response;
     let head = ResponseHead { status: response.status(), headers: response.headers() };
     let policy = &exchange.route.policy;
-    let storable = may_store(&outbound.as_sent(exchange), &head, fetched.times, policy)?;
+    let mut storable = may_store(&outbound.as_sent(exchange), &head, fetched.times, policy)?;
+    storable.meta = identity::bound(exchange, storable.meta).ok_or(Reason::StaleOnArrival)?;
     // Only an announced end proves that the body is whole, and nobody but a rule said that this one may be kept.
     if fetched.reply.is_close_delimited && storable.meta.source == Source::Rule {
         return Err(Reason::Incomplete);
@@ -326,15 +331,16 @@ pub(super) fn revalidated(
     let now_ms = ingress.clock.now_ms();
     let (entry, reason) = match merged {
         Merge::Updated { head, storable } => {
-            let new = NewEntry {
+            let stored = identity::bound(exchange, storable.meta).ok_or(Reason::StaleOnArrival);
+            let new = |meta| NewEntry {
                 headers: head,
-                meta: storable.meta,
+                meta,
                 selection: storable.selection,
                 wants_etag: storable.wants_etag,
                 generation,
                 ..copy_of(base)
             };
-            match ingress.cache.store(new, now_ms) {
+            match stored.and_then(|meta| ingress.cache.store(new(meta), now_ms)) {
                 Ok(fresh) => (fresh, None),
                 Err(reason) => (Arc::clone(base), Some(reason)),
             }

@@ -33,6 +33,7 @@ pub(super) enum Looked {
 
 /// Looks for an answer to the request.
 pub(super) async fn look(exchange: &mut Exchange) -> Looked {
+    exchange.identify();
     let head = exchange.head();
     let policy = &exchange.route.policy;
     match admit(&head, policy) {

@@ -8,6 +8,7 @@ mod error;
 mod exchange;
 mod fetch;
 mod fill;
+mod identity;
 mod invalidate;
 mod journal;
 mod learn;
@@ -36,6 +37,7 @@ use crate::{
 };
 
 pub use error::CompileError;
+pub use identity::spawn_watching_keys;
 pub use learn::spawn as spawn_learning;
 pub use routes::RouteTable;
 

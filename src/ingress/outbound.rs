@@ -36,7 +36,7 @@ impl Outbound {
         };
         let mut outbound = Self { headers: map, may_fill, uri: None };
         if may_fill {
-            headers::strip_claims(&mut outbound.headers);
+            outbound.strip_claims(exchange);
         }
         if exchange.is_upgrade {
             outbound.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -49,7 +49,7 @@ impl Outbound {
             }
             None => {}
         }
-        if has_rule {
+        if has_rule || (may_fill && exchange.identity.is_some()) {
             outbound.keep_keyed_only(exchange);
         }
         outbound
@@ -71,19 +71,33 @@ impl Outbound {
     pub(super) fn as_sent<'a>(&'a self, exchange: &'a Exchange) -> RequestHead<'a> {
         let target = exchange.target().as_bytes();
         let head = RequestHead::new(&exchange.parts.method, exchange.host.as_bytes(), target, &self.headers);
+        let head = exchange.identified(head);
         // Conditions of our own are no wish of the client for less than the whole.
         if self.headers.contains_key(header::RANGE) { head } else { head.for_whole() }
     }
 
+    /// Takes off the claims of forwarding, but for the one that says whose request this is.
+    fn strip_claims(&mut self, exchange: &Exchange) {
+        let own = exchange.own_field();
+        let lines: Vec<HeaderValue> =
+            own.into_iter().flat_map(|name| self.headers.get_all(name)).cloned().collect();
+        headers::strip_claims(&mut self.headers);
+        let Some(name) = own.filter(|name| !self.headers.contains_key(*name)) else { return };
+        for line in lines {
+            self.headers.append(name, line);
+        }
+    }
+
     /// What is not in the key does not reach the backend on a fetch that fills: it could shape the copy that others get.
     /// Credentials stay: with them a request gets here only where the operator has said that the answer is the same for
-    /// all.
+    /// all, or where they are those of the identity in the key.
     fn keep_keyed_only(&mut self, exchange: &Exchange) {
         let rule = &exchange.route.key;
         let map = &mut self.headers;
-        let kept: Vec<Vec<u8>> = rule
-            .cookies
-            .iter()
+        let own = exchange.route.identity.as_ref().filter(|_| exchange.identity.is_some());
+        let own = own.and_then(|identifier| identifier.cookie());
+        let names = rule.cookies.iter().map(String::as_str).chain(own);
+        let kept: Vec<Vec<u8>> = names
             .flat_map(|name| {
                 let values = cookie_values(map, name);
                 values.map(|value| [name.as_bytes(), b"=", value].concat()).collect::<Vec<_>>()

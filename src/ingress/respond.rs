@@ -1,8 +1,8 @@
 //! The head of every answer: how long it took, what the cache did, and whose it is.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use http::{HeaderValue, Method, Response, StatusCode, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, uri::PathAndQuery};
 
 use super::{
     Settings,
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cache::{
         Entry,
-        rfc9111::{Condition, RequestHead, condition, not_modified_head, partial_content_head},
+        rfc9111::{Condition, RequestHead, condition, make_private, not_modified_head, partial_content_head},
     },
     net::{Answer, Body, Encoded, Lines, Refusal, headers::strip_answer, problem},
     telemetry::{CacheStatus, Fwd, HitSource, Kind, Reason, Record},
@@ -206,27 +206,28 @@ pub(super) fn stored(
     if !head.has_condition() && *head.method == Method::GET {
         let mut response = Response::new(Body::full(entry.body().clone()));
         *response.status_mut() = entry.status();
-        let lines = entry.sendable(|headers| Encoded::of(headers).as_bytes().clone());
+        let lines = entry.sendable(|_| Encoded::of(&sendable(exchange, entry)).as_bytes().clone());
         let encoded = Encoded::from_lines(lines, entry.headers().contains_key(header::DATE));
         return Ready { response, encoded: Some(encoded), told };
     }
     let length = entry.body().len();
     let wanted = condition(head, &entry.stored(), length as u64, exchange.ingress().clock.wall_s());
+    let headers = sendable(exchange, entry);
     let mut response = Response::new(Body::Empty);
     match wanted {
         Condition::Full => {
             *response.status_mut() = entry.status();
-            *response.headers_mut() = entry.headers().clone();
+            *response.headers_mut() = headers.into_owned();
             // To a HEAD the length is told and the body is not sent.
             *response.body_mut() = Body::full(entry.body().clone());
         }
         Condition::NotModified => {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
-            *response.headers_mut() = not_modified_head(entry.headers());
+            *response.headers_mut() = not_modified_head(&headers);
         }
         Condition::Range { start, end } => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            *response.headers_mut() = partial_content_head(entry.headers(), start, end, length as u64);
+            *response.headers_mut() = partial_content_head(&headers, start, end, length as u64);
             let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(length);
             *response.body_mut() = Body::full(entry.body().slice(bound(start)..bound(end.saturating_add(1))));
         }
@@ -238,6 +239,16 @@ pub(super) fn stored(
         }
     }
     Ready { response, encoded: None, told }
+}
+
+/// The fields of an entry as its receiver gets them: of one user's own answer no other cache may keep a copy.
+fn sendable<'a>(exchange: &Exchange, entry: &'a Entry) -> Cow<'a, HeaderMap> {
+    if !entry.is_identity() {
+        return Cow::Borrowed(entry.headers());
+    }
+    let mut headers = entry.headers().clone();
+    make_private(&mut headers, &exchange.route.policy.targeted);
+    Cow::Owned(headers)
 }
 
 /// A short text on the stack.

@@ -7,7 +7,10 @@ use std::{cmp::Ordering, collections::HashMap, sync::Arc, time::Duration};
 
 use http::Method;
 
-use super::{CompileError, deny};
+use super::{
+    CompileError, deny,
+    identity::{Identifier, Identifiers, KeyRing},
+};
 use crate::{
     cache::{KeyRule, TagTemplate, rfc9111::Policy},
     config::{self, PathSegment, PathTemplate},
@@ -23,6 +26,8 @@ pub(super) struct Route {
     pub(super) policy: Policy,
     /// What is in its keys.
     pub(super) key: KeyRule,
+    /// How it is told whose its requests are, where every user has answers of their own.
+    pub(super) identity: Option<Arc<Identifier>>,
     /// What its entries can be purged by.
     pub(super) tags: Vec<TagTemplate>,
     /// What a successful answer of it ends.
@@ -57,6 +62,8 @@ pub(super) struct Matcher<T> {
 pub struct RouteTable {
     routes: Matcher<Arc<Route>>,
     denied: Vec<Candidate<Arc<Route>>>,
+    /// The keys that identities are verified with.
+    rings: Vec<Arc<KeyRing>>,
     unmatched: Arc<Route>,
 }
 
@@ -148,6 +155,7 @@ impl RouteTable {
             stats: telemetry.unmatched(),
             policy: Policy::from_config(&config.cache, None),
             key: KeyRule::default(),
+            identity: None,
             tags: Vec::new(),
             invalidates: Vec::new(),
             body: ingress.limits.body.bytes(),
@@ -156,16 +164,24 @@ impl RouteTable {
             name: Arc::from("unmatched"),
             template: None,
         };
-        let mut table =
-            Self { routes: Matcher::default(), denied: Vec::new(), unmatched: Arc::new(unmatched) };
+        let mut table = Self {
+            routes: Matcher::default(),
+            denied: Vec::new(),
+            rings: Vec::new(),
+            unmatched: Arc::new(unmatched),
+        };
+        let mut identifiers = Identifiers::default();
         for written in &ingress.routes {
             let fault = |error: &dyn std::error::Error| CompileError::new(&written.path, error);
             let template = PathTemplate::parse(&written.path).map_err(|error| fault(&error))?;
             let methods = written.methods.iter().map(|method| Method::from_bytes(method.as_bytes()));
             let methods = methods.collect::<Result<_, _>>().map_err(|error| fault(&error))?;
             let host = written.host.as_ref().map(|host| host.to_ascii_lowercase());
-            let value = Arc::new(compile_route(config, ingress, written, &template, telemetry)?);
-            let candidate = Candidate { template, methods, host, value };
+            let mut route = compile_route(config, ingress, written, &template, telemetry)?;
+            let identity = written.cache.as_ref().and_then(|cache| cache.identity.as_ref());
+            route.identity =
+                identity.map(|identity| identifiers.compile(&written.path, identity)).transpose()?;
+            let candidate = Candidate { template, methods, host, value: Arc::new(route) };
             if written.deny {
                 table.denied.push(candidate);
             } else {
@@ -173,7 +189,13 @@ impl RouteTable {
             }
         }
         table.routes.sort();
+        table.rings = identifiers.into_rings();
         Ok(table)
+    }
+
+    /// The keys that identities are verified with, one for each file.
+    pub(super) fn rings(&self) -> &[Arc<KeyRing>] {
+        &self.rings
     }
 
     /// The most specific route for a request, or the one of requests that match none.
@@ -268,6 +290,7 @@ fn compile_route(
         stats,
         policy: Policy::from_config(&config.cache, rule),
         key: rule.map(KeyRule::of_route).transpose().map_err(|error| fault(&error))?.unwrap_or_default(),
+        identity: None,
         tags: TagTemplate::compile_all(tags, &parameters).map_err(|error| fault(&error))?,
         invalidates: TagTemplate::compile_all(&written.invalidates, &parameters)
             .map_err(|error| fault(&error))?,

@@ -18,6 +18,7 @@ mod client_aborts;
 mod connections;
 mod forwarding;
 mod http2;
+mod identity;
 mod interim;
 mod learning;
 mod limits;

@@ -6,7 +6,7 @@ use proptest::{
 };
 
 use super::{Key, KeyMaker, KeyRule, Scheme, Target, cookie_values, without_default_port};
-use crate::cache::{query::QueryRule, samples::fields};
+use crate::cache::{identity::IdentityTag, query::QueryRule, samples::fields};
 
 const PLAIN: Target<'_> = Target { scheme: Scheme::Http, authority: b"a.example", path: b"/x", query: None };
 
@@ -42,8 +42,32 @@ fn one_allocation_of_the_exact_size_holds_a_key() {
     let key = KeyMaker::default().key(&rule, &target, &request);
 
     let written = key.parts.len();
-    let counted = 3 + (4 + 9) + (4 + 2) + (1 + 4 + 3) + super::selected_size(&rule, &request);
+    let counted = 4 + (4 + 9) + (4 + 2) + (1 + 4 + 3) + super::selected_size(&rule, &request);
     assert_eq!(written, counted);
+}
+
+#[test]
+fn an_identity_has_keys_of_its_own() {
+    let maker = KeyMaker::default();
+    let rule = KeyRule::default();
+    let target = Target { query: Some(b"a=1"), ..PLAIN };
+    let of = |tag: Option<IdentityTag>| maker.key_of(&rule, &target, &HeaderMap::new(), tag.as_ref());
+    let tag =
+        |identity: u8, subject: u8| Some(IdentityTag { identity: [identity; 32], subject: [subject; 32] });
+
+    let (nobody, one, other) = (of(None), of(tag(1, 9)), of(tag(2, 9)));
+
+    assert!(nobody != one && one != other && one == of(tag(1, 9)));
+    for key in [&one, &other] {
+        assert_eq!(
+            (key.authority(), key.path(), key.query()),
+            (&b"a.example"[..], &b"/x"[..], Some(&b"a=1"[..]))
+        );
+        assert_eq!(key.subject(), Some(&[9; 32]));
+    }
+    assert!(one.is_identity() && maker.variant(&one, &[1; 32]).is_identity());
+    assert!(!nobody.is_identity() && nobody.subject().is_none());
+    assert_eq!(one.size(), nobody.size() + 64);
 }
 
 #[test]
@@ -118,7 +142,7 @@ fn the_name_is_the_same_in_every_process_and_the_hash_is_not() {
     let (one, two) = (make(&KeyMaker::default(), PLAIN), make(&KeyMaker::default(), PLAIN));
 
     assert_eq!(one.name(), two.name());
-    assert_eq!(one.name(), "b1ebef8a918da6dd08589c9c888f37965d9a08e627b6c5e5a057f87772e9eb57");
+    assert_eq!(one.name(), "6a39962d317504034c5be9e594a51e5567a3df91013f1b8048e7e970be09878e");
     assert_eq!(one.parts(), two.parts());
     assert_ne!(one.hash(), two.hash());
 }
@@ -212,6 +236,6 @@ proptest! {
     fn any_bytes_of_a_key_are_read_without_a_panic(parts in vec(any::<u8>(), 0..40)) {
         let key = KeyMaker::default().finish(parts);
 
-        let _ = (key.authority(), key.path(), key.query());
+        let _ = (key.authority(), key.path(), key.query(), key.is_identity(), key.subject());
     }
 }

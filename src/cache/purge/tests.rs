@@ -1,11 +1,13 @@
 //! Tests of the purge marks: what each scope ends, what is in flight, what is forgotten.
 
+use http::HeaderMap;
 use proptest::{collection::vec, prelude::any, prop_assert_eq, proptest, sample::select, strategy::Strategy};
 
 use super::{Generation, MAX_MARKS, Marks, Verdict};
 use crate::cache::{
     entry::{Entry, NewEntry},
-    key::KeyMaker,
+    identity::IdentityTag,
+    key::{KeyMaker, KeyRule, Scheme, Target},
     samples::{key, tagged},
     scope::Scope,
 };
@@ -77,6 +79,35 @@ fn each_scope_ends_what_it_names_and_nothing_else() {
             assert_eq!(fixture.marks.verdict(&after), Verdict::Alive, "{scope:?}");
         }
     }
+}
+
+#[test]
+fn an_identity_ends_with_all_its_answers_and_nobody_elses() {
+    let fixture = marks();
+    let rule = KeyRule::default();
+    let entry = |path: &'static str, tag: Option<IdentityTag>| {
+        let target = Target { scheme: Scheme::Http, authority: b"a", path: path.as_bytes(), query: None };
+        let key = fixture.maker.key_of(&rule, &target, &HeaderMap::new(), tag.as_ref());
+        Entry::new(NewEntry { generation: fixture.marks.generation(), ..tagged(&key, &[], None) })
+    };
+    let tag =
+        |identity: u8, subject: u8| Some(IdentityTag { identity: [identity; 32], subject: [subject; 32] });
+    let before = fixture.marks.generation();
+    let mine = [entry("/a", tag(1, 7)), entry("/b", tag(1, 7)), entry("/a", tag(2, 7))];
+    let others = [entry("/a", tag(3, 8)), entry("/a", None)];
+
+    fixture.marks.purge(&Scope::Identity([7; 32]), true, 0);
+    assert!(mine.iter().all(|entry| fixture.marks.verdict(entry) == Verdict::Stale));
+    fixture.purge(&Scope::Identity([7; 32]));
+
+    assert!(mine.iter().all(|entry| fixture.marks.verdict(entry) == Verdict::Dead));
+    assert!(others.iter().all(|entry| fixture.marks.verdict(entry) == Verdict::Alive));
+    assert_eq!(fixture.marks.verdict(&entry("/a", tag(1, 7))), Verdict::Alive, "fetched after it");
+    let late = NewEntry { generation: before, ..tagged(mine[0].key(), &[], None) };
+    assert_eq!(fixture.marks.verdict(&Entry::new(late)), Verdict::Dead, "in flight when it was purged");
+    // An identity whose name is that of the subject is not the subject.
+    fixture.purge(&Scope::Identity([3; 32]));
+    assert_eq!(fixture.marks.verdict(&others[0]), Verdict::Alive);
 }
 
 #[test]
@@ -225,7 +256,7 @@ fn is_about(scope: &Scope, target: &str, tag: &str) -> bool {
         Scope::All => true,
         Scope::Tag(text) => text == tag,
         Scope::TagPrefix(text) => tag.starts_with(text.as_str()),
-        Scope::Route(_) => false,
+        Scope::Route(_) | Scope::Identity(_) => false,
         Scope::Url { authority, path: wanted, query } => {
             let on_host = authority.as_ref().is_none_or(|host| host == b"a.example");
             let query = query.as_ref().map(|query| String::from_utf8(query.clone()).unwrap());

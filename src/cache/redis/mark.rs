@@ -34,6 +34,7 @@ impl Mark {
             Scope::Tag(tag) => fields.extend([what("tag"), ("tag", tag.clone().into())]),
             Scope::TagPrefix(tag) => fields.extend([what("tags"), ("tag", tag.clone().into())]),
             Scope::Route(route) => fields.extend([what("route"), ("route", route.clone().into())]),
+            Scope::Identity(name) => fields.extend([what("identity"), ("name", name.to_vec())]),
             Scope::Url { authority, path, query } => {
                 fields.extend([what("url"), ("path", path.clone())]);
                 fields.extend(authority.clone().map(|authority| ("host", authority)));
@@ -65,6 +66,7 @@ fn scope_of<'a>(fields: &HashMap<String, Vec<u8>>, text: &impl Fn(&str) -> Optio
         "tag" => Scope::Tag(text("tag")?.to_owned()),
         "tags" => Scope::TagPrefix(text("tag")?.to_owned()),
         "route" => Scope::Route(text("route")?.to_owned()),
+        "identity" => Scope::Identity(fields.get("name")?.as_slice().try_into().ok()?),
         "url" => {
             Scope::Url { authority, path: fields.get("path")?.clone(), query: fields.get("query").cloned() }
         }
@@ -92,6 +94,7 @@ mod tests {
             Scope::Tag("user:7".into()),
             Scope::TagPrefix(String::new()),
             Scope::Route("/api/{id}".into()),
+            Scope::Identity([0xfe; 32]),
             Scope::url("/a?b=c").unwrap(),
             Scope::url("http://ex.org/a").unwrap(),
             Scope::url("/a?").unwrap(),

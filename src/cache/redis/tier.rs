@@ -36,7 +36,7 @@ use crate::{
         rfc9111::Selection,
         scope::Scope,
     },
-    config,
+    config::{self, RedisEncrypt},
     telemetry::{RedisFault, RedisStats},
 };
 
@@ -356,11 +356,12 @@ impl RedisTier {
     pub(super) fn values(&self, entry: &Entry) -> Stored {
         let known = self.position.lock().shared(entry.generation());
         let (key, now) = (entry.key(), self.now());
+        let is_sealed = entry.is_identity() && self.settings.encrypt == RedisEncrypt::Identity;
         let name = self.names.entry(key);
         if entry.selection().is_any() {
             return Stored {
                 name,
-                value: self.keys.answer(entry, key.parts(), Frame::answer(known, now, false)),
+                value: self.keys.answer(entry, key.parts(), Frame::answer(known, now, is_sealed)),
                 variant: None,
             };
         }
@@ -368,7 +369,7 @@ impl RedisTier {
         let names: Vec<&HeaderName> = entry.selection().names().collect();
         let list = self.keys.names(names.into_iter(), key.parts(), now);
         let parts = [key.parts(), digest.as_slice()].concat();
-        let value = self.keys.answer(entry, &parts, Frame::answer(known, now, false));
+        let value = self.keys.answer(entry, &parts, Frame::answer(known, now, is_sealed));
         Stored { name, value: list, variant: Some((self.names.variant(key, &digest), value)) }
     }
 }

@@ -23,7 +23,8 @@ pub enum Admission {
 /// Decides on the request alone.
 ///
 /// On a route with a rule nobody has said that answers are shared, so credentials and ambiguous paths keep
-/// the whole request away from the store, unless the operator declared the route public.
+/// the whole request away from the store, unless the operator declared the route public. On a route with identities a
+/// request of which nobody knows whose it is stays away, whoever gives the lifetime: there is no answer for nobody.
 #[must_use]
 pub fn admit(request: &RequestHead<'_>, policy: &Policy) -> Admission {
     if policy.mode == CacheMode::Off {
@@ -41,23 +42,26 @@ pub fn admit(request: &RequestHead<'_>, policy: &Policy) -> Admission {
     if request.asks(ask::PRECONDITION) {
         return Admission::Bypass(Reason::Conditional);
     }
-    let bar = if policy.has_rule() {
-        rule_bar(request, policy)
-    } else {
-        (!policy.origin).then_some(Reason::NotListed)
-    };
+    let bar = if policy.has_rule() || policy.is_personal() { rule_bar(request, policy) } else { None };
+    let bar = bar.or((!policy.has_rule() && !policy.origin).then_some(Reason::NotListed));
     bar.map_or(Admission::Lookup, Admission::Bypass)
 }
 
 /// What keeps a request away from a rule, if anything does. Asked again before storing.
 pub(super) fn rule_bar(request: &RequestHead<'_>, policy: &Policy) -> Option<Reason> {
+    if policy.is_personal() && !request.asks(ask::IDENTIFIED) {
+        return Some(Reason::Identity);
+    }
     let rule = policy.rule.as_ref();
     if !rule.is_some_and(|rule| rule.public) {
         if request.asks(ask::AUTHORIZATION) {
             return Some(Reason::Authorization);
         }
         if request.asks(ask::CREDENTIAL)
-            || policy.credentials.iter().any(|name| request.headers.contains_key(name))
+            || policy
+                .credentials
+                .iter()
+                .any(|name| request.headers.contains_key(name) && !request.owns(name.as_str()))
         {
             return Some(Reason::Credential);
         }

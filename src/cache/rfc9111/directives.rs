@@ -157,7 +157,7 @@ pub(super) fn field_names(list: &[u8]) -> Option<Vec<HeaderName>> {
 
 /// The argument of a directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Value<'a> {
+pub(super) enum Value<'a> {
     /// No `=`.
     None,
     /// Everything after `=`.
@@ -202,7 +202,7 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 }
 
 /// One member of a directive list.
-enum Member<'a> {
+pub(super) enum Member<'a> {
     /// A name, which is empty where a space stands beside the `=`, and its argument.
     Directive(&'a [u8], Value<'a>),
     /// A quote that does not end, or one where none may be. What follows cannot be told from text.
@@ -210,7 +210,7 @@ enum Member<'a> {
 }
 
 /// The members of one line.
-struct Members<'a>(&'a [u8]);
+pub(super) struct Members<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Members<'a> {
     type Item = Member<'a>;

@@ -1,7 +1,7 @@
 //! The heads that decisions are taken on: a request looked at once, an answer, a stored copy, and the times
 //! of a fetch.
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::meta::Meta;
 
@@ -19,6 +19,8 @@ pub struct RequestHead<'a> {
     /// The fields.
     pub headers: &'a HeaderMap,
     asks: u16,
+    /// The field with which a verified identity came.
+    own: Option<&'a HeaderName>,
 }
 
 /// An answer's head as the backend sent it.
@@ -65,6 +67,7 @@ pub(super) mod ask {
     pub(in super::super) const COOKIE: u16 = 1 << 8;
     pub(in super::super) const UPGRADE: u16 = 1 << 9;
     pub(in super::super) const BODY: u16 = 1 << 10;
+    pub(in super::super) const IDENTIFIED: u16 = 1 << 11;
 }
 
 impl<'a> RequestHead<'a> {
@@ -73,7 +76,7 @@ impl<'a> RequestHead<'a> {
     pub fn new(method: &'a Method, authority: &'a [u8], target: &'a [u8], headers: &'a HeaderMap) -> Self {
         let asks =
             headers.iter().fold(0, |asks, (name, value)| asks | asks_of(name.as_str(), value.as_bytes()));
-        Self { method, authority, target, headers, asks }
+        Self { method, authority, target, headers, asks, own: None }
     }
 
     /// Says that a body follows although no field announces it, as HTTP/2 permits.
@@ -88,6 +91,24 @@ impl<'a> RequestHead<'a> {
     pub const fn with_upgrade(mut self) -> Self {
         self.asks |= ask::UPGRADE;
         self
+    }
+
+    /// Says that it is known whose the request is, by what its field `own` holds. That credential no longer stands in
+    /// the way, as the key tells its users apart; every other one does. Cookies do not, as those that are not in the key
+    /// are kept from the backend.
+    #[must_use]
+    pub fn identified(mut self, own: &'a HeaderName) -> Self {
+        const CREDENTIALS: u16 = ask::AUTHORIZATION | ask::CREDENTIAL;
+        let others = self.headers.iter().filter(|(name, _)| *name != own);
+        let asks = others.fold(0, |asks, (name, value)| asks | asks_of(name.as_str(), value.as_bytes()));
+        self.asks = (self.asks & !(CREDENTIALS | ask::COOKIE)) | (asks & CREDENTIALS) | ask::IDENTIFIED;
+        self.own = Some(own);
+        self
+    }
+
+    /// Whether a field of this name is the one with which a verified identity came.
+    pub(super) fn owns(&self, name: &str) -> bool {
+        self.own.is_some_and(|own| own.as_str() == name)
     }
 
     /// The same request as it goes upstream after [`super::make_conditional`] or

@@ -90,6 +90,19 @@ impl Meta {
         self
     }
 
+    /// The same copy, good for nothing from `end_ms` on, whatever its lifetime and windows.
+    #[must_use]
+    pub fn ended_by(mut self, end_ms: u64) -> Self {
+        let end_ms = moment(end_ms);
+        self.expires_ms = self.expires_ms.min(end_ms);
+        let left_ms = end_ms.saturating_sub(self.expires_ms);
+        self.swr_ms = self.swr_ms.min(left_ms);
+        self.sie_ms = self.sie_ms.min(left_ms);
+        self.disconnect_ms = self.disconnect_ms.min(left_ms);
+        self.max_stale = false;
+        self
+    }
+
     pub(super) fn age_ms(&self, now_ms: u64) -> i64 {
         moment(now_ms).saturating_sub(self.born_ms).max(0)
     }

@@ -15,6 +15,8 @@ pub struct Rule {
     pub ttl_by_status: Vec<(u16, Duration)>,
     /// The operator's word that the answers are the same for everybody: credentials do not stand in the way.
     pub public: bool,
+    /// Every user has answers of their own: only requests of which it is known whose they are have to do with the store.
+    pub identity: bool,
     /// Window for stale copies while one request refreshes.
     pub stale_while_revalidate: Duration,
     /// Window for stale copies in place of an error.
@@ -66,6 +68,7 @@ impl Default for Rule {
             ttl: None,
             ttl_by_status: Vec::new(),
             public: false,
+            identity: false,
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             client_reload: false,
@@ -100,6 +103,12 @@ impl Policy {
         self.rule.as_ref().is_some_and(|rule| rule.ttl.is_some() || !rule.ttl_by_status.is_empty())
     }
 
+    /// Whether every user has answers of their own.
+    #[must_use]
+    pub fn is_personal(&self) -> bool {
+        self.rule.as_ref().is_some_and(|rule| rule.identity)
+    }
+
     /// Whether an answer to a POST may become the copy for later GETs of its URI (RFC 9110 section 9.3.3). Not
     /// where a route says how answers are cached: its keys and its requests to the backend are made for GET.
     #[must_use]
@@ -124,6 +133,7 @@ impl Rule {
             ttl: route.ttl,
             ttl_by_status: route.ttl_by_status.iter().map(|(status, ttl)| (*status, *ttl)).collect(),
             public: route.public,
+            identity: route.identity.is_some(),
             stale_while_revalidate: route.stale_while_revalidate,
             stale_if_error: route.stale_if_error,
             client_reload: route.client_reload == ClientReload::Allow,

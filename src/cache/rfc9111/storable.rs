@@ -65,7 +65,7 @@ pub fn may_store(
     refuse_method(request, response, &said, policy)?;
     refuse_answer(response, &said, policy)?;
     let (source, lifetime_ms) = lifetime(&said, policy)?;
-    if source == Source::Rule {
+    if source == Source::Rule || policy.is_personal() {
         refuse_under_rule(request, response, policy)?;
     } else {
         let directives = &said.directives;
@@ -195,7 +195,9 @@ fn refuse_under_rule(
     if let Some(bar) = rule_bar(request, policy) {
         return Err(bar);
     }
-    if TELLS_USERS_APART.iter().any(|name| varies_by(response.headers, name)) {
+    // By the credential of the identity an answer may vary: then it fits no other token of the same user.
+    let mut foreign = TELLS_USERS_APART.iter().filter(|name| !request.owns(name));
+    if foreign.any(|name| varies_by(response.headers, name)) {
         return Err(Reason::VaryCredential);
     }
     Ok(())

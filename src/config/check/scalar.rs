@@ -140,7 +140,7 @@ fn of_kind(text: &str, kind: &str, form: &Value) -> Result<(), ValueError> {
         "field" => field(text),
         "secret" if text.is_empty() => Err(ValueError::new("the secret is empty")),
         "name" => name(text),
-        "query" | "text" if text.is_empty() => Err(ValueError::new("the text is empty")),
+        "query" | "text" | "file" if text.is_empty() => Err(ValueError::new("the text is empty")),
         _ => Ok(()),
     }
 }

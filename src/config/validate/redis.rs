@@ -1,7 +1,7 @@
 //! Rules for `cache.redis`, and for the memory tier beside it.
 
 use super::Finding;
-use crate::config::{ByteSize, Config, RedisMode, RedisNode, path::YamlPath};
+use crate::config::{ByteSize, Config, RedisEncrypt, RedisMode, RedisNode, path::YamlPath};
 
 /// The smallest memory tier that is on.
 const LEAST_MEMORY: ByteSize = ByteSize::new(64 << 10);
@@ -52,6 +52,13 @@ fn addresses(config: &Config, findings: &mut Vec<Finding>) {
     let (redis, at) = (&config.cache.redis, |name: &str| YamlPath::at("cache.redis").key(name));
     let nodes = redis.url.nodes();
     let is_unix = nodes.iter().any(|node| matches!(node, RedisNode::Unix(_)));
+    if redis.encrypt == RedisEncrypt::Identity && config.cache.identity_secret.is_none() {
+        findings.push(
+            Finding::error(at("encrypt"), "there is no secret to seal answers with")
+                .hint("set `cache.identity_secret`, the same for all replicas")
+                .reads(YamlPath::at("cache.identity_secret")),
+        );
+    }
     let mut fault = |key: &str, message: &str, hint: &str| {
         findings.push(Finding::error(at(key), message).hint(hint).reads(at("url")).reads(at("mode")));
     };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, doubles};
+use super::{Finding, doubles, identity};
 use crate::config::{
     Config, Ingress, PathTemplate, QueryKey, Route, RouteCache, TagPart, TagTemplate, format_duration,
     path::YamlPath,
@@ -35,6 +35,7 @@ pub(super) fn check(config: &Config, ingress: &Ingress, findings: &mut Vec<Findi
         if let Some(cache) = &rule.route.cache {
             lifetimes(rule, cache, config, findings);
             key(rule, cache, findings);
+            identity::check(&rule.path.key("cache"), cache, ingress, findings);
             tags(rule, &cache.tags, "cache.tags", findings);
         }
         tags(rule, &rule.route.invalidates, "invalidates", findings);
@@ -196,7 +197,7 @@ fn key(rule: &Rule<'_>, cache: &RouteCache, findings: &mut Vec<Finding>) {
         let advice = match name.to_ascii_lowercase().as_str() {
             "cookie" => "list single cookies under `key.cookies`",
             "authorization" | "proxy-authorization" | "x-api-key" => {
-                "requests with credentials pass by the cache, unless the route is `public`"
+                "requests with credentials pass by the cache, unless the route is `public` or has `identity`"
             }
             "host" => "the host is always part of the key",
             _ => continue,

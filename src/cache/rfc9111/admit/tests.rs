@@ -125,3 +125,48 @@ fn without_a_word_from_anyone_nothing_is_looked_up() {
         "such a rule gives no life"
     );
 }
+
+#[test]
+fn where_users_have_answers_of_their_own_only_a_known_one_asks_the_store() {
+    let own = http::header::AUTHORIZATION;
+    let personal = |ttl: Option<u64>| {
+        ruled_by(Rule { ttl: ttl.map(Duration::from_secs), identity: true, ..Rule::default() })
+    };
+    let known = |lines: Lines<'_>, policy: &Policy| admit(&get(&headers(lines)).identified(&own), policy);
+    let table: &[(Lines<'_>, Admission)] = &[
+        (&[("authorization", "Bearer x")], Admission::Lookup),
+        (&[("authorization", "Bearer x"), ("cookie", "a=b")], Admission::Lookup),
+        (&[("authorization", "Bearer x"), ("x-api-key", "k")], Admission::Bypass(Reason::Credential)),
+        (&[("authorization", "Bearer x"), ("api-key", "k")], Admission::Bypass(Reason::Credential)),
+        (&[("authorization", "Bearer x"), ("if-match", "\"a\"")], Admission::Bypass(Reason::Conditional)),
+    ];
+
+    for policy in [personal(Some(60)), personal(None)] {
+        for lines in [&[][..], &[("authorization", "Bearer x")], &[("cookie", "a=b")], &[("x-api-key", "k")]]
+        {
+            assert_eq!(admission(lines, &policy), Admission::Bypass(Reason::Identity), "{lines:?}");
+        }
+        for (lines, admission) in table {
+            assert_eq!(known(lines, &policy), *admission, "{lines:?}");
+        }
+    }
+    let deaf = Policy { origin: false, ..personal(None) };
+    assert_eq!(known(&[("authorization", "Bearer x")], &deaf), Admission::Bypass(Reason::NotListed));
+    let sessions = Policy { credentials: vec!["x-session".parse().unwrap()], ..personal(Some(60)) };
+    assert_eq!(known(&[("x-session", "1")], &sessions), Admission::Bypass(Reason::Credential));
+    let (session, lines) = ("x-session".parse().unwrap(), headers(&[("x-session", "1")]));
+    assert_eq!(admit(&get(&lines).identified(&session), &sessions), Admission::Lookup);
+}
+
+#[test]
+fn a_name_from_a_proxy_or_a_cookie_excuses_no_other_credential() {
+    let policy = ruled_by(Rule { identity: true, ..ruled().rule.unwrap() });
+    let lines = headers(&[("authorization", "Bearer x"), ("cookie", "token=y"), ("x-user", "7")]);
+    for own in ["cookie", "x-user"] {
+        let own = own.parse().unwrap();
+        assert_eq!(admit(&get(&lines).identified(&own), &policy), Admission::Bypass(Reason::Authorization));
+    }
+    let lines = headers(&[("x-api-key", "k"), ("cookie", "a=b")]);
+    let own = "x-api-key".parse().unwrap();
+    assert_eq!(admit(&get(&lines).identified(&own), &policy), Admission::Lookup);
+}

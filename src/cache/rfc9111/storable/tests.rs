@@ -323,3 +323,37 @@ fn a_backend_that_is_not_to_be_heard_gives_no_life() {
     assert_eq!(life(200, &[A_MINUTE], &deaf), Err(Reason::NoFreshness));
     assert_eq!(life(200, &[], &deaf), Ok((Source::Rule, 60)));
 }
+
+#[test]
+fn one_users_own_answer_is_stored_for_a_known_user_alone() {
+    let own = http::header::AUTHORIZATION;
+    let request = headers(&[("authorization", "Bearer x"), ("cookie", "a=b")]);
+    let stored = |known: bool, lines: Lines<'_>, policy: &Policy| {
+        let head = if known { get(&request).identified(&own) } else { get(&request) };
+        let answer = headers(lines);
+        let answer = ResponseHead { status: StatusCode::OK, headers: &answer };
+        may_store(&head, &answer, AT_NOW, policy).map(|storable| storable.meta.source)
+    };
+    let personal = |ttl: Option<u64>| {
+        ruled_by(Rule { ttl: ttl.map(Duration::from_secs), identity: true, ..Rule::default() })
+    };
+    let table: &[(Lines<'_>, Result<Source, Reason>)] = &[
+        (&[A_MINUTE], Ok(Source::Origin)),
+        (&[A_MINUTE, ("vary", "authorization")], Ok(Source::Origin)),
+        (&[A_MINUTE, ("vary", "cookie")], Err(Reason::VaryCredential)),
+        (&[A_MINUTE, ("vary", "x-api-key")], Err(Reason::VaryCredential)),
+        (&[("cache-control", "private, max-age=60")], Err(Reason::Private)),
+        (&[("cache-control", "no-store")], Err(Reason::NoStore)),
+        (&[A_MINUTE, ("set-cookie", "a=b")], Err(Reason::SetCookie)),
+    ];
+
+    for (lines, outcome) in table {
+        for policy in [personal(Some(60)), personal(None)] {
+            assert_eq!(stored(true, lines, &policy), *outcome, "{lines:?}");
+            assert!(stored(false, lines, &policy).is_err(), "{lines:?}");
+        }
+    }
+    assert_eq!(stored(false, &[A_MINUTE], &personal(None)), Err(Reason::Identity));
+    assert_eq!(stored(true, &[], &personal(Some(60))), Ok(Source::Rule));
+    assert_eq!(stored(true, &[], &personal(None)), Err(Reason::NoFreshness));
+}
