@@ -1,16 +1,20 @@
 """Fixtures: one real backend for the whole run, a proxy of its own for each test that wants one."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from support.backend import Backend
+from support.fault_proxy import FaultProxy
 from support.process import Process
 from support.proxy import Touchline, binary
 from support.raw import FakeBackend
+from support.redis import Cluster, RedisServer, Sentinels
+from support.replicas import Origin, Replicas
 
-_RUNNING = pytest.StashKey[list[Process]]()
+_RUNNING = pytest.StashKey[list[Process | RedisServer]]()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -94,3 +98,56 @@ def fake() -> Iterator[Callable[..., FakeBackend]]:
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture
+def redis_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., RedisServer]]:
+    """Starts Redis servers of the test's own: `redis_server("maxmemory 1mb")`."""
+    running = request.node.stash.setdefault(_RUNNING, [])
+    with ExitStack() as stack:
+
+        def start(*lines: str, **options) -> RedisServer:
+            server = RedisServer(*lines, **options)
+            stack.callback(server.stop)
+            running.append(server)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def sentinels(request: pytest.FixtureRequest) -> Iterator[Sentinels]:
+    """A primary, its replica and three Sentinels."""
+    group = Sentinels()
+    request.node.stash.setdefault(_RUNNING, []).extend([*group.servers, *group.sentinels])
+    yield group
+    group.stop()
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Three nodes of a Redis Cluster."""
+    group = Cluster()
+    request.node.stash.setdefault(_RUNNING, []).extend(group.nodes)
+    yield group
+    group.stop()
+
+
+@pytest.fixture
+def fault_proxy() -> Iterator[Callable[..., FaultProxy]]:
+    """Starts proxies that misbehave on demand: `fault_proxy(server.address)`."""
+    with ExitStack() as stack:
+
+        def start(target: tuple[str, int]) -> FaultProxy:
+            between = FaultProxy(target)
+            stack.callback(between.stop)
+            return between
+
+        yield start
+
+
+@pytest.fixture
+def replicas(touchline: Callable, fake: Callable, redis_server: Callable) -> Replicas:
+    """One backend and one Redis; `replicas.replica()` starts a proxy between them."""
+    origin = Origin()
+    return Replicas(origin, fake(origin), redis_server(), touchline)
