@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SEARCH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
-DEBIAN = {"nginx": "nginx", "haproxy": "haproxy", "varnishd": "varnish", "wrk": "wrk"}
+DEBIAN = {
+    "nginx": "nginx", "haproxy": "haproxy", "varnishd": "varnish", "wrk": "wrk",
+    "redis-server": "redis-server", "redis-benchmark": "redis-tools",
+}
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -48,7 +51,7 @@ def _apt(packages):
                 raise Missing(f"apt-get {step[0]} failed:\n{(done.stdout + done.stderr)[-2000:]}")
     if Path("/run/systemd/system").exists():
         # Nor at the next boot.
-        units = [package for package in packages if package in ("nginx", "haproxy", "varnish")]
+        units = [package for package in packages if package in ("nginx", "haproxy", "varnish", "redis-server")]
         subprocess.run([*prefix, "systemctl", "disable", *units], capture_output=True, check=False)
 
 

@@ -5,7 +5,7 @@ from statistics import median
 
 from .proxies import TITLES
 
-US, BEGIN, END = "touchline", "<!-- peers:begin -->", "<!-- peers:end -->"
+US = "touchline"
 
 # What touchline promises itself: CPU per request against a peer (mode, peer, at most).
 CPU_GOALS = [
@@ -73,17 +73,17 @@ class Report:
         for mode, peer, limit in CPU_GOALS:
             if peer in self.names:
                 measured = self.ratio(peer, mode)
-                rows.append(_goal(f"{MODES[mode]}: CPU per request, touchline / {TITLES[peer]}", f"<= {limit:.2f}", _number(measured, 2), measured, limit))
+                rows.append(goal(f"{MODES[mode]}: CPU per request, touchline / {TITLES[peer]}", f"<= {limit:.2f}", number(measured, 2), measured, limit))
         if "nginx" in self.names:
             ours, theirs = self.added_us(US), self.added_us("nginx")
-            rows.append(_goal("Added latency, one connection, P50", f"<= nginx's ({_number(theirs, 0, 'us')})", _number(ours, 0, "us"), ours, theirs))
+            rows.append(goal("Added latency, one connection, P50", f"<= nginx's ({number(theirs, 0, 'us')})", number(ours, 0, "us"), ours, theirs))
         for label, measured, limit, unit in (
             ("RSS idle", self.cold(US, "rss"), 12, "MiB"),
             ("RSS added by 1,000 idle connections", self.growth(US), 12, "MiB"),
             ("Start to ready", self.cold(US, "ready_ms"), 50, "ms"),
         ):
-            rows.append(_goal(label, f"<= {limit} {unit}", _number(measured, 1, unit), measured, limit))
-        return "### Goals\n\n" + _table(["goal", "target", "measured", "result"], rows)
+            rows.append(goal(label, f"<= {limit} {unit}", number(measured, 1, unit), measured, limit))
+        return "### Goals\n\n" + table(["goal", "target", "measured", "result"], rows)
 
     def _load(self, mode):
         rows = []
@@ -94,16 +94,16 @@ class Report:
             ratio = self.ratio(peer, mode) if relayed and US in self.names else None
             rows.append([
                 TITLES.get(peer, "no proxy"),
-                _number(self.value(peer, mode, "cpu_per_100k"), 2) if relayed else "-",
-                _number(ratio, 2),
-                _number(1 / ratio if ratio else None, 2),
-                _number(self.bench.syscalls.get(f"{peer}/{mode}"), 1),
+                number(self.value(peer, mode, "cpu_per_100k"), 2) if relayed else "-",
+                number(ratio, 2),
+                number(1 / ratio if ratio else None, 2),
+                number(self.bench.syscalls.get(f"{peer}/{mode}"), 1),
                 f"{self.value(peer, mode, 'rps'):,.0f}",
                 f"{self.value(peer, mode, 'p50_us') / 1000:.2f} ms",
                 f"{self.value(peer, mode, 'p99_us') / 1000:.2f} ms",
             ])
         head = ["", "CPU-s per 100k requests", "touchline / peer", "peer / touchline", "syscalls per request", "requests/s", "P50", "P99"]
-        return f"### {MODES[mode]}, 64 connections\n\n" + _table(head, rows) if rows else ""
+        return f"### {MODES[mode]}, 64 connections\n\n" + table(head, rows) if rows else ""
 
     def _one(self):
         rows = []
@@ -113,22 +113,22 @@ class Report:
                 ours = self.added_us(US)
                 rows.append([
                     TITLES.get(peer, "no proxy"),
-                    _number(self.value(peer, "one", "p50_us"), 0, "us"),
-                    _number(added, 0, "us"),
-                    _number(ours / added if ours is not None and added else None, 2),
-                    _number(added / ours if ours and added is not None else None, 2),
+                    number(self.value(peer, "one", "p50_us"), 0, "us"),
+                    number(added, 0, "us"),
+                    number(ours / added if ours is not None and added else None, 2),
+                    number(added / ours if ours and added is not None else None, 2),
                 ])
-        return "### Pass-through, one connection\n\n" + _table(["", "P50", "added to no proxy", "touchline / peer", "peer / touchline"], rows) if rows else ""
+        return "### Pass-through, one connection\n\n" + table(["", "P50", "added to no proxy", "touchline / peer", "peer / touchline"], rows) if rows else ""
 
     def _cold(self):
         rows = [
-            [TITLES[peer], *(_number(value, 1) for value in (
+            [TITLES[peer], *(number(value, 1) for value in (
                 self.cold(peer, "ready_ms"), self.cold(peer, "rss"), self.cold(peer, "rss_1000"), self.growth(peer),
                 self.cold(peer, "pss"), self.cold(peer, "pss_1000")))]
             for peer in self.names
         ]
         head = ["", "start to ready, ms", "RSS idle, MiB", "RSS with 1,000 idle connections", "growth", "PSS idle", "PSS with 1,000"]
-        return "### Start and memory\n\n" + _table(head, rows)
+        return "### Start and memory\n\n" + table(head, rows)
 
     def _notes(self):
         """What a reader should hold against the figures."""
@@ -141,17 +141,19 @@ class Report:
         return "\n".join(lines)
 
 
-def write(path, facts, tables):
-    """Replaces what stands between the markers in a page, and nothing else."""
+def write(path, facts, tables, name="peers"):
+    """Replaces what stands between the markers of this name in a page, and nothing else."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     text = path.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{path} must hold {BEGIN} and {END} once each")
-    about = _table(["", ""], [list(pair) for pair in facts])
-    between = f"{BEGIN}\n{about}\n\n{tables}\n{END}"
-    path.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: between, text, flags=re.DOTALL))
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"{path} must hold {begin} and {end} once each")
+    about = table(["", ""], [list(pair) for pair in facts])
+    between = f"{begin}\n{about}\n\n{tables}\n{end}"
+    path.write_text(re.sub(f"{begin}.*{end}", lambda _: between, text, flags=re.DOTALL))
 
 
-def _goal(label, target, shown, measured, limit):
+def goal(label, target, shown, measured, limit):
+    """One row of goals beside results."""
     if measured is None or limit is None:
         return [label, target, "-", "not measured"]
     if measured <= limit:
@@ -159,11 +161,12 @@ def _goal(label, target, shown, measured, limit):
     return [label, target, shown, f"**missed** by {measured / limit - 1:.0%}" if limit > 0 else "**missed**"]
 
 
-def _number(value, digits, unit=""):
+def number(value, digits, unit=""):
+    """A figure, or a dash for none."""
     return "-" if value is None else f"{value:,.{digits}f} {unit}".rstrip()
 
 
-def _table(head, rows):
+def table(head, rows):
     """A Markdown table whose columns line up, numbers to the right, so that it reads well in a terminal too."""
     cells = [head, *rows]
     columns = range(len(head))
