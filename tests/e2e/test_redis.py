@@ -2,14 +2,15 @@
 
 import re
 import time
+from email.utils import formatdate
 
 import pytest
 import yaml
 
 from support.proxy import command
 from support.raw import ok
-from support.replicas import ITEMS, NO_MEMORY, ask, hits, is_up, metric, purge
-from support.wait import settled, until
+from support.replicas import ITEMS, NO_MEMORY, ask, hits, is_up, metric, purge, wait_until_given_up
+from support.wait import until
 
 SECOND = 1.0
 MIB = 1 << 20
@@ -36,7 +37,8 @@ def name_of(replicas, proxy, path: str) -> str:
 
 
 def test_a_replica_that_starts_anew_answers_from_redis(replicas):
-    replicas.origin.fields = ["Date: Tue, 03 Nov 2026 10:00:00 GMT", "X-Kept: yes"]
+    date = formatdate(time.time() - 5, usegmt=True)
+    replicas.origin.fields = [f"Date: {date}", "X-Kept: yes"]
     first = replicas.replica()
     miss = stored(replicas, first, "/items/a")
     first.stop()
@@ -46,10 +48,10 @@ def test_a_replica_that_starts_anew_answers_from_redis(replicas):
 
     assert (hit.status_code, status(hit), hit.content) == (200, "hit", miss.content)
     assert re.fullmatch(r"touchline; hit; ttl=\d+", hit.headers["cache-status"])
-    assert hit.headers["date"] == "Tue, 03 Nov 2026 10:00:00 GMT"
+    assert hit.headers["date"] == date
     assert (hit.headers["x-kept"], hit.headers["content-type"]) == ("yes", "text/plain")
     assert hit.headers["etag"] == ask(second, "/items/a").headers["etag"]
-    assert len(hit.headers.get_list("age")) == 1
+    assert [int(age) >= 5 for age in hit.headers.get_list("age")] == [True]
     assert replicas.origin.count("/items/a") == 1
     assert hits(second, "redis") == 1
 
@@ -335,7 +337,7 @@ def test_no_credential_is_ever_sent_to_redis(replicas):
         ask(proxy, "/items/a/rename", "POST", **SECRETS)
         purge(proxy, tag="item:b")
     replicas.redis.wait_for_entries(2)
-    settled(lambda: len(monitor.text()), "commands to Redis")
+    monitor.wait_until_quiet("SET GET DEL UNLINK XADD PUBLISH")
 
     assert "SET" in {one.name for one in monitor.commands()}
     assert "canary" not in monitor.text()
@@ -355,7 +357,7 @@ def test_a_cookie_or_a_field_in_the_key_is_in_redis_as_a_hash_at_most(replicas):
     other = ask(second, "/items/a", **{**fields, "Cookie": "session=canary-other"})
 
     assert [status(same), status(other)] == ["hit", "miss"]
-    settled(lambda: len(monitor.text()), "commands to Redis")
+    monitor.wait_until_quiet("SET GET DEL UNLINK XADD PUBLISH")
     assert "canary" not in monitor.text()
 
 
@@ -409,7 +411,7 @@ def test_every_name_has_the_prefix_and_no_command_scans_or_takes_many_keys(repli
     replicas.redis.wait_for_entries(1, prefix)
     here.terminate()
     there.terminate()
-    settled(lambda: len(monitor.text()), "commands to Redis")
+    monitor.wait_until_quiet("SET GET DEL UNLINK XADD PUBLISH")
 
     sent = [one for one in monitor.commands() if one.client != "lua"]
     used = [name for one in sent for name in names_in(one.words)]
@@ -571,7 +573,7 @@ def test_the_state_of_redis_is_told_by_metrics_statistics_and_health(replicas):
     assert (stats["redis_available"], stats["redis_url_configured"]) == (True, True)
     assert proxy.admin.get("/health").json()["checks"]["redis"]["ok"] is True
     replicas.redis.kill()
-    until(lambda: (ask(proxy, "/items/b"), not is_up(proxy))[1], "down", 10, every_s=0.05)
+    wait_until_given_up(proxy)
     stats = proxy.admin.get("/performance/cache/stats").json()["redis_stats"]
     assert (stats["redis_available"], stats["redis_url_configured"]) == (False, True)
     assert proxy.status_of("/readyz") == 200

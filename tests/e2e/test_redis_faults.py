@@ -18,6 +18,7 @@ from support.replicas import (
     purge,
     told,
     wait_for_redis,
+    wait_until_given_up,
     wait_until_written,
 )
 from support.resp import RedisClient
@@ -333,12 +334,67 @@ def test_entries_in_memory_are_served_while_redis_is_gone_until_blind_ttl(replic
     proxy = replicas.replica(patient=False, blind_ttl="60s")
     ask(proxy, "/items/a")
     replicas.redis.kill()
-    until(lambda: (ask(proxy, "/items/b"), not is_up(proxy))[1], "down", 10, every_s=0.05)
+    wait_until_given_up(proxy)
 
     answers = [ask(proxy, "/items/a") for _ in range(20)]
 
     assert {answer.headers["x-cache-status"] for answer in answers} == {"hit"}
     assert replicas.origin.count("/items/a") == 1
+
+
+def test_a_redis_that_hangs_is_noticed_when_nobody_asks_it(replicas):
+    proxy = replicas.replica(patient=False)
+    ask(proxy, "/items/a")
+    replicas.redis.wait_for_entries(1)
+
+    replicas.redis.pause()
+
+    # Hits from memory ask nobody, and yet purges elsewhere cannot be heard any more.
+    wait_for_redis(proxy, up=False, deadline_s=5)
+    assert ask(proxy, "/items/a").headers["x-cache-status"] == "hit"
+
+
+def test_entries_in_memory_live_no_longer_than_blind_ttl_while_redis_hangs_and_nobody_asks_it(replicas):
+    proxy = replicas.replica(patient=False, blind_ttl="1s")
+    ask(proxy, "/items/a")
+    replicas.redis.wait_for_entries(1)
+    replicas.redis.pause()
+    replicas.origin.version = 2
+
+    until(
+        lambda: ask(proxy, "/items/a").content == replicas.origin.body("/items/a"),
+        "the entry ends",
+        deadline_s=8,
+        every_s=0.02,
+    )
+
+
+@pytest.mark.parametrize("first", ["purger", "other"])
+@pytest.mark.parametrize("earlier", ["with-earlier-marks", "without-marks"])
+def test_what_was_purged_stays_so_when_redis_comes_back_with_an_older_state(replicas, earlier, first):
+    purger, other = (replicas.replica(patient=False, **NO_MEMORY) for _ in range(2))
+    if earlier == "with-earlier-marks":
+        assert purge(purger, tag="something-else").status_code == 200
+    old = ask(purger, "/items/a").content
+    replicas.redis.wait_for_entries(1)
+    # As a server with snapshots does before it is killed, or a replica that was behind before it is promoted.
+    replicas.redis.run("SAVE")
+    replicas.origin.version = 2
+    assert purge(purger, tag="item:a").status_code == 200
+    until(lambda: ask(other, "/items/a").content != old, "the other hears of it", 1)
+
+    replicas.redis.kill()
+    for proxy in (purger, other):
+        wait_until_given_up(proxy)
+    replicas.redis.start()
+    assert len(replicas.redis.entries()) == 1
+    for proxy in (purger, other):
+        wait_for_redis(proxy, deadline_s=BACK_S)
+
+    asked = (purger, other) if first == "purger" else (other, purger)
+    served = [ask(proxy, "/items/a").content for proxy in asked * 10]
+
+    assert old not in served
 
 
 @pytest.mark.parametrize("fault", ["refused", "blackholed", "killed"])
@@ -351,7 +407,7 @@ def test_a_purge_while_redis_is_gone_holds_here_and_reaches_the_others_later(rep
     replicas.redis.wait_for_entries(1)
     assert ask(there, "/items/a").headers["x-cache-status"] == "hit"
     breaks(redis)
-    until(lambda: (ask(here, "/items/b"), not is_up(here))[1], "down", 10, every_s=0.05)
+    wait_until_given_up(here)
     replicas.origin.version = 2
 
     done = purge(here, tag="item:a")
@@ -381,7 +437,7 @@ def test_a_clear_while_redis_is_gone_is_pending_too(replicas):
     proxy = replicas.replica(patient=False)
     ask(proxy, "/items/a")
     replicas.redis.kill()
-    until(lambda: (ask(proxy, "/items/b"), not is_up(proxy))[1], "down", 10, every_s=0.05)
+    wait_until_given_up(proxy)
 
     done = proxy.control.post("/performance/cache/clear")
 
@@ -399,7 +455,7 @@ def test_purges_in_great_number_while_redis_is_gone_are_all_applied_later(replic
     for path in names:
         ask(there, path)
     refused(redis)
-    until(lambda: (ask(here, "/items/b"), not is_up(here))[1], "down", 10, every_s=0.05)
+    wait_until_given_up(here)
     replicas.origin.version = 2
 
     # Writes purge too, and are not held to ten a second.

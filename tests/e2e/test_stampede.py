@@ -11,7 +11,7 @@ import pytest
 
 from support.load import HOST, LENGTH
 from support.raw import ok, reset
-from support.replicas import NO_MEMORY, ask, metric, purge
+from support.replicas import NO_MEMORY, ask, metric, purge, wait_until_given_up
 from support.wait import until
 
 REQUESTS = 10_000
@@ -204,7 +204,7 @@ def test_without_redis_each_replica_fetches_once(replicas):
     proxies = pair(replicas)
     replicas.redis.kill()
     for proxy in proxies:
-        until(lambda proxy=proxy: (ask(proxy, "/items/b"), metric(proxy, "redis_up") == 0)[1], "down", 15, every_s=0.05)
+        wait_until_given_up(proxy)
     replicas.origin.hold(PATH)
     crowd = Crowd([proxy.address for proxy in proxies], 1000)
 

@@ -46,8 +46,10 @@ class FaultProxy:
         async def end() -> None:
             self._server.close()
             await self._drop()
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._loop.call_soon(self._loop.stop)
 
         asyncio.run_coroutine_threadsafe(end(), self._loop)
@@ -75,8 +77,8 @@ class FaultProxy:
             back, there = await asyncio.open_connection(*self.target)
             self._writers.add(there)
             await asyncio.gather(self._forth(reader, there, writer), self._back(back, writer))
-        except OSError:
-            pass
+        except (OSError, asyncio.CancelledError):
+            pass  # One side is gone, or the test is over.
         finally:
             for one in (writer, there):
                 if one is not None:

@@ -61,7 +61,9 @@ class Origin:
         with self._lock:
             self._counts[path] += 1
         self.wait(path)
-        if request.method in ("GET", "HEAD"):
+        if path == "/health":
+            sock.sendall(ok(b'{"status": "healthy"}', "Content-Type: application/json"))
+        elif request.method in ("GET", "HEAD"):
             body = self.body(path)
             data = ok(body, "Content-Type: text/plain", *self.fields)
             sock.sendall(data[: -len(body)] if request.method == "HEAD" else data)
@@ -143,6 +145,19 @@ def is_up(proxy: Touchline) -> bool:
 def wait_for_redis(proxy: Touchline, up: bool = True, deadline_s: float = 10.0) -> None:
     """Returns once the proxy says so itself."""
     until(lambda: is_up(proxy) == up, f"{proxy.name} finds redis {'up' if up else 'down'}", deadline_s, every_s=0.02)
+
+
+def wait_until_given_up(proxy: Touchline, deadline_s: float = 5.0) -> None:
+    """Sends misses, which ask Redis, until the proxy has given it up."""
+    number = 0
+
+    def given_up() -> bool:
+        nonlocal number
+        number += 1
+        assert ask(proxy, f"/items/asked-{proxy.port}-{number}").status_code == 200
+        return not is_up(proxy)
+
+    until(given_up, f"{proxy.name} gives redis up", deadline_s, every_s=0.02)
 
 
 def told(proxy: Touchline) -> list[str]:

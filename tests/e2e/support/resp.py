@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
+from support.wait import settled
+
 Word = str | bytes | int | float
 
 
@@ -134,5 +136,7 @@ class Monitor:
                 found.append(Command(match[1], self._WORD.findall(match[2])))
         return found
 
-    def stop(self) -> None:
-        self._client.close()
+    def wait_until_quiet(self, kinds: str, quiet_s: float = 0.4) -> None:
+        """Returns once no command of these kinds has come for a while."""
+        wanted = kinds.split()
+        settled(lambda: sum(one.name in wanted for one in self.commands()), f"{kinds} at Redis", quiet_s)
