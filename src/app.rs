@@ -275,6 +275,7 @@ impl Plan {
             if let Some(path) = section.openapi.clone() {
                 ingress::spawn_learning(Arc::clone(ingress), section.slow_after, path, &self.drain);
             }
+            ingress::spawn_warming(ingress, &self.config.cache, section, &self.drain);
         }
         Ok(())
     }

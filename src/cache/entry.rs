@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
 
 use super::{
+    coded::{Codings, Representation},
     key::{Key, hex},
     purge::Generation,
     rfc9111::{Meta, Selection, Stored},
@@ -86,6 +87,8 @@ pub struct Entry {
     hits: AtomicU64,
     /// The head as it is sent.
     sendable: OnceLock<Bytes>,
+    /// Coded bodies, where some were asked for.
+    codings: OnceLock<Box<Codings>>,
 }
 
 impl Entry {
@@ -99,8 +102,7 @@ impl Entry {
         }
         let headers = compact(&headers);
         let tag_bytes: usize = new.tags.iter().map(|tag| size_of::<Tag>() + tag.as_str().len()).sum();
-        // Twice the text of the head: once as fields, once as it is sent.
-        let head = head_bytes(&headers) + text_bytes(&headers);
+        let head = head_size(&headers);
         let size = size_of::<Self>() + OVERHEAD + new.key.size() + head + new.body.len() + tag_bytes;
         Self {
             key: new.key,
@@ -119,6 +121,7 @@ impl Entry {
             stored_ms: 0,
             hits: AtomicU64::new(0),
             sendable: OnceLock::new(),
+            codings: OnceLock::new(),
         }
     }
 
@@ -163,9 +166,10 @@ impl Entry {
         &self.headers
     }
 
-    /// The head in the form in which it is sent. Made once, by the first caller.
-    pub fn sendable(&self, make: impl FnOnce(&HeaderMap) -> Bytes) -> Bytes {
-        self.sendable.get_or_init(|| make(&self.headers)).clone()
+    /// The answer as it was stored.
+    #[must_use]
+    pub const fn plain(&self) -> Representation<'_> {
+        Representation::new(&self.headers, &self.body, &self.sendable)
     }
 
     /// The body.
@@ -204,10 +208,10 @@ impl Entry {
         self.fetch_ms
     }
 
-    /// Bytes counted for it: key, head, body, tags and overhead.
+    /// Bytes counted for it: key, head, body, tags, coded bodies so far, and overhead.
     #[must_use]
-    pub const fn size(&self) -> usize {
-        self.size
+    pub fn size(&self) -> usize {
+        self.size + self.codings().map_or(0, Codings::size)
     }
 
     /// The view that decisions take.
@@ -241,6 +245,14 @@ impl Entry {
         self.hits.load(Ordering::Relaxed)
     }
 
+    pub(super) fn codings(&self) -> Option<&Codings> {
+        self.codings.get().map(Box::as_ref)
+    }
+
+    pub(super) fn codings_or_new(&self) -> &Codings {
+        self.codings.get_or_init(Box::default)
+    }
+
     pub(super) fn add_hit(&self) -> u64 {
         self.hits.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
@@ -252,6 +264,11 @@ impl Entry {
     pub(super) fn set_checked(&self, checked: u64) {
         self.checked.store(checked, Ordering::Relaxed);
     }
+}
+
+/// Bytes counted for a head: its text twice, once as fields, once as it is sent.
+pub(super) fn head_size(headers: &HeaderMap) -> usize {
+    head_bytes(headers) + text_bytes(headers)
 }
 
 /// Bytes of a head in wire form.

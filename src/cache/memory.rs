@@ -8,27 +8,32 @@
 //! moka also frees what it has removed late, when no thread can be reading it any more: up to 62 values for each
 //! thread. So it is given places, and a place is emptied as soon as moka says that it has removed it.
 //!
+//! An entry that gains a coded body is put in once more at its new weight. Both of moka's values then speak of the same
+//! place, which is emptied when the last of them has gone.
+//!
 //! To clear the tier a new shelf is put in the place of the old one: taking a million entries out one by one would hold
 //! up whoever asks for it, and whoever stores meanwhile, for seconds.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
 use http::HeaderMap;
 use moka::{notification::RemovalCause, sync::Cache};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::{
+    coded::Coded,
     entry::Entry,
     key::{Key, KeyHash, KeyMaker},
-    rfc9111::Selection,
+    rfc9111::{Coding, Selection},
     variants::{Variant, Variants},
 };
 use crate::telemetry::record::Reason;
@@ -86,8 +91,15 @@ struct Held {
 #[derive(Clone, Debug)]
 enum Slot {
     /// A place for an entry; empty once moka has removed it.
-    Entry(Arc<ArcSwapOption<Entry>>),
+    Entry(Arc<Place>),
     Variants(Arc<Variants>),
+}
+
+/// Where an entry lies, with the number of moka's values that speak of it.
+#[derive(Debug)]
+struct Place {
+    entry: ArcSwapOption<Entry>,
+    holds: AtomicUsize,
 }
 
 /// Tells moka how long each entry is kept.
@@ -106,7 +118,7 @@ impl MemoryTier {
     pub(super) fn find(&self, resource: &Key, request: &HeaderMap) -> Found {
         let shelf = self.shelf.load();
         let variants = match shelf.cache.get(resource).map(|held| held.slot) {
-            Some(Slot::Entry(place)) => return place.load_full().map_or(Found::Nothing, Found::Entry),
+            Some(Slot::Entry(place)) => return place.entry.load_full().map_or(Found::Nothing, Found::Entry),
             Some(Slot::Variants(variants)) => variants,
             None => return Found::Nothing,
         };
@@ -166,6 +178,30 @@ impl MemoryTier {
     pub(super) fn forget(&self, key: &Key) {
         let _turn = self.unsettled.lock();
         self.shelf.load().cache.invalidate(key);
+    }
+
+    /// Whether the entry still lies here.
+    pub(super) fn holds(&self, entry: &Arc<Entry>) -> bool {
+        let key = self.variant_key(entry.key(), entry.selection());
+        let there = self.shelf.load().cache.get(&key).and_then(|held| held.entry());
+        there.is_some_and(|there| Arc::ptr_eq(&there, entry))
+    }
+
+    /// Gives an entry that still lies here a coded body, and weighs it anew. False where there is no room or no entry.
+    pub(super) fn add_coded(&self, entry: &Arc<Entry>, coding: Coding, body: Bytes, now_ms: u64) -> bool {
+        let key = self.variant_key(entry.key(), entry.selection());
+        let coded = Coded::new(entry, coding, body);
+        let mut unsettled = self.unsettled.lock();
+        let shelf = self.shelf.load();
+        let Some(Slot::Entry(place)) = shelf.cache.get(&key).map(|held| held.slot) else { return false };
+        let is_there = place.entry.load().as_ref().is_some_and(|there| Arc::ptr_eq(there, entry));
+        if !is_there || to_u64(entry.size() + coded.size()) > self.size / SHARE || !place.hold() {
+            return false;
+        }
+        entry.set_coded(coding, Some(coded));
+        let held = Held { slot: Slot::Entry(place), size: entry.size(), keep: keep_for(entry, now_ms) };
+        self.insert(&shelf, &mut unsettled, key, held);
+        true
     }
 
     /// Takes everything out, and says how many entries that were.
@@ -246,7 +282,7 @@ impl Shelf {
                 lists_held.fetch_sub(1, Ordering::Relaxed);
             }
             Slot::Entry(place) => {
-                place.store(None);
+                place.release();
                 evictions.fetch_add(u64::from(cause == RemovalCause::Size), Ordering::Relaxed);
             }
         };
@@ -271,10 +307,32 @@ impl Shelf {
     }
 }
 
+impl Place {
+    fn of(entry: &Arc<Entry>) -> Self {
+        Self { entry: Some(Arc::clone(entry)).into(), holds: AtomicUsize::new(1) }
+    }
+
+    /// Counts one more value of moka's; false once there is none any more.
+    fn hold(&self) -> bool {
+        let more = |holds: usize| (holds > 0).then_some(holds + 1);
+        self.holds.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    /// Counts one less; with the last the entry goes.
+    fn release(&self) {
+        if self.holds.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.entry.store(None);
+        }
+    }
+}
+
 impl Held {
     fn of_entry(entry: &Arc<Entry>, now_ms: u64) -> Self {
-        let keep = Duration::from_millis(entry.useless_after_ms().saturating_sub(now_ms));
-        Self { slot: Slot::Entry(Arc::new(Some(Arc::clone(entry)).into())), size: entry.size(), keep }
+        Self {
+            slot: Slot::Entry(Arc::new(Place::of(entry))),
+            size: entry.size(),
+            keep: keep_for(entry, now_ms),
+        }
     }
 
     fn of_variants(variants: Variants, key: &Key, now_ms: u64) -> Self {
@@ -285,7 +343,7 @@ impl Held {
 
     fn entry(&self) -> Option<Arc<Entry>> {
         match &self.slot {
-            Slot::Entry(place) => place.load_full(),
+            Slot::Entry(place) => place.entry.load_full(),
             Slot::Variants(_) => None,
         }
     }
@@ -306,6 +364,11 @@ impl moka::Expiry<Key, Held> for Keep {
     ) -> Option<Duration> {
         Some(held.keep)
     }
+}
+
+/// How long moka is to keep an entry.
+fn keep_for(entry: &Entry, now_ms: u64) -> Duration {
+    Duration::from_millis(entry.useless_after_ms().saturating_sub(now_ms))
 }
 
 fn to_u64(size: usize) -> u64 {

@@ -1,9 +1,10 @@
 //! The cache: what is kept of answers, under which key, for how long it counts, and how it ends.
 //!
-//! `rfc9111` decides (pure); `key`, `query`, `identity` and `tags` name; `entry`, `variants` and `memory` keep; `flight` and
-//! `hit_for_miss` see to it that one request fetches for many; `fill` copies bodies on their way; `scope`, `purge` and
-//! `prefixes` end entries; `store` puts these together for the ingress plane and `stats` counts. Nothing here calls
-//! upstream, spawns a task or, `clock` apart, reads a clock.
+//! `rfc9111` decides (pure); `key`, `query`, `identity` and `tags` name; `entry`, `coded`, `variants` and `memory` keep;
+//! `encode` makes codings of bodies; `flight` and `hit_for_miss` see to it that one request fetches for many; `fill` copies
+//! bodies on their way; `scope`, `purge` and `prefixes` end entries; `redis` and `replicas` share all of it with other
+//! replicas; `store` puts these together for the ingress plane and `stats` counts. Nothing here calls upstream, spawns a
+//! task or, `clock` and the deadlines of `redis` apart, reads a clock.
 //!
 //! The order of a request: [`Cache::key`], [`Cache::lookup`]; `rfc9111` judges what was found; if a fetch is needed
 //! [`Cache::join`] says who makes it and the others [`Cache::follow`]. Who fetches reads [`Cache::generation`] first,
@@ -11,6 +12,8 @@
 //! if it may not be stored; if the fetch failed the lead is dropped.
 
 mod clock;
+mod coded;
+mod encode;
 mod entry;
 mod error;
 mod fill;
@@ -35,6 +38,8 @@ mod tags;
 mod variants;
 
 pub use clock::Clock;
+pub use coded::Representation;
+pub use encode::encode;
 pub use entry::{Entry, NewEntry, strong_etag};
 pub use error::TagError;
 pub use fill::Fill;

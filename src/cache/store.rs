@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
     memory::{Found, MemoryTier, Retired},
     purge::{Generation, Marks, Verdict},
     replicas::Replicas,
+    rfc9111::Coding,
     scope::Scope,
     stats::{CacheStats, Counters},
     tags::MAX_TAGS,
@@ -248,6 +250,11 @@ impl Cache {
 
     /// Stores an answer. The error says why it was not.
     pub fn store(&self, new: NewEntry, now_ms: u64) -> Result<Arc<Entry>, Reason> {
+        self.renew(new, None, now_ms)
+    }
+
+    /// Stores an answer in the place of `base`, whose coded bodies it takes over where its own is the same.
+    pub fn renew(&self, new: NewEntry, base: Option<&Entry>, now_ms: u64) -> Result<Arc<Entry>, Reason> {
         let head: usize = new.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if head > MAX_HEAD || new.tags.len() > MAX_TAGS {
             return Err(Reason::TooLarge);
@@ -255,6 +262,9 @@ impl Cache {
         let entry = Arc::new(Entry::new(new).stored_at(now_ms));
         if self.marks.verdict(&entry) == Verdict::Dead {
             return Err(Reason::Purged);
+        }
+        if let Some(base) = base {
+            entry.inherit_codings(base);
         }
         self.memory.put(&entry, now_ms)?;
         self.share(&entry);
@@ -264,6 +274,21 @@ impl Cache {
         }
         self.counters.store();
         Ok(entry)
+    }
+
+    /// Whether the entry still lies in memory, so that work on it is not in vain.
+    #[must_use]
+    pub fn holds(&self, entry: &Arc<Entry>) -> bool {
+        self.memory.holds(entry)
+    }
+
+    /// Keeps what became of a coding that was begun: its body, or none where it is of no use. The body counts in the
+    /// size of the tier; without room for it the entry goes on without.
+    pub fn add_coding(&self, entry: &Arc<Entry>, coding: Coding, body: Option<Bytes>, now_ms: u64) {
+        let is_kept = body.is_some_and(|body| self.memory.add_coded(entry, coding, body, now_ms));
+        if !is_kept {
+            entry.set_coded(coding, None);
+        }
     }
 
     /// Ends a flight whose answer cannot be stored, and remembers the key: for a while nobody waits for it again.

@@ -67,6 +67,12 @@ pub struct Cache {
     /// least 16 characters, such as `openssl rand -hex 32` prints. Without it each process makes one of its own, and
     /// entries of routes with `identity` stay in its memory. Default: none.
     pub identity_secret: Option<Secret>,
+    /// Addresses that are fetched before a client asks: once the backend answers, and again after a purge that ended
+    /// them, two at a time. `/path?query` is fetched for each of `ingress.hosts`, with the key of plain http; a full
+    /// address such as `https://coach.example/path` names host and scheme, for clients that come by a trusted proxy.
+    /// Only paths of routes that are `public`, and only in mode `serve`. Default: [].
+    #[schemars(extend("x-items" = "text"))]
+    pub warm: Vec<String>,
     /// Whether `Cache-Status` names the key of the entry. Not for a public port. Default: false.
     pub debug: bool,
 }
@@ -90,6 +96,7 @@ impl Default for Cache {
             followers: 10_000,
             follower_wait: Duration::from_secs(5),
             identity_secret: None,
+            warm: Vec::new(),
             debug: false,
         }
     }

@@ -34,6 +34,7 @@ mod tree;
 mod units;
 mod upstream;
 mod validate;
+mod warm;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,7 @@ pub use self::{
     template::{PathSegment, PathTemplate, TagPart, TagTemplate},
     units::{ByteSize, format_duration, parse_duration},
     upstream::{Breaker, Upstream},
+    warm::WarmAddress,
 };
 
 /// The one version of the file's layout that this build reads.

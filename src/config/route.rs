@@ -90,6 +90,11 @@ pub struct RouteCache {
     /// Largest body that is stored. Without it: `cache.max_body`. Default: none.
     #[schemars(extend("x-max" = "8MiB"))]
     pub max_body: Option<ByteSize>,
+    /// Whether text and JSON above 1KiB are stored plain, once for all clients, and sent in `br` or `gzip` to those who
+    /// want that. The backend is then asked for plain bodies. Needs `public: true`: where a compressed answer holds both
+    /// a secret and something that a stranger can choose, its length alone lets the stranger guess the secret (the
+    /// BREACH attack), so answers that are not the same for everyone are never compressed here. Default: false.
+    pub compress: bool,
     /// Whether a client's reload (`Cache-Control: no-cache`) reaches the backend. Default: ignore.
     pub client_reload: ClientReload,
     /// What tells entries apart beside method, host and path.
@@ -110,6 +115,7 @@ impl Default for RouteCache {
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             max_body: None,
+            compress: false,
             client_reload: ClientReload::Ignore,
             key: RouteKey::default(),
             refresh_on: None,

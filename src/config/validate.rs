@@ -5,6 +5,7 @@ mod limits;
 mod listeners;
 mod redis;
 mod routes;
+mod warm;
 
 use super::{
     Config, VERSION,
@@ -74,6 +75,7 @@ pub(super) fn validate(config: &Config, memory_limit: Option<&str>) -> Vec<Findi
         limits::check(ingress, &mut findings);
         routes::check(config, ingress, &mut findings);
     }
+    warm::check(config, &mut findings);
     findings
 }
 

@@ -6,7 +6,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request};
 
 use super::{
     Core, Ingress,
@@ -141,6 +141,34 @@ impl Exchange {
             trace: self.trace,
             request_id: self.request_id.clone(),
             told: self.told,
+        }
+    }
+
+    /// A GET that no client asked for, with the fields of a browser that has no wishes.
+    pub(super) fn unasked(core: &Arc<Core>, scheme: Scheme, host: &HeaderValue, uri: &Uri) -> Self {
+        let (mut parts, ()) = Request::new(()).into_parts();
+        parts.uri = uri.clone();
+        parts.headers.insert(header::HOST, host.clone());
+        parts.headers.insert(header::USER_AGENT, HeaderValue::from_static("touchline"));
+        parts.headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("br, gzip"));
+        let route = Arc::clone(core.ingress.table.load().find(&Method::GET, host.as_bytes(), uri.path()));
+        Self {
+            core: Arc::clone(core),
+            journal: Journal::silent(core),
+            route,
+            parts,
+            body: Body::Empty,
+            host: host.clone(),
+            scheme,
+            client: None,
+            is_trusted: false,
+            identity: None,
+            is_upgrade: false,
+            interim: None,
+            trace: Trace::fresh(),
+            request_id: None,
+            told: Told::refused(),
         }
     }
 

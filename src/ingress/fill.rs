@@ -22,7 +22,7 @@ use super::{
 use crate::{
     cache::{
         Entry, Fill, Generation, Key, Lead, MAX_TAGS, NewEntry, Tag, TagValues,
-        rfc9111::{Merge, ResponseHead, Source, Storable, Times, make_private, may_store},
+        rfc9111::{Merge, ResponseHead, Source, Storable, Times, make_private, may_store, vary_by_coding},
     },
     config::CacheMode,
     net::{Body, BodyError, Chunks},
@@ -90,6 +90,10 @@ pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched
             return Ready { response, encoded: None, told };
         }
     };
+    if storable.is_encodable {
+        // This answer goes out plain, but caches behind us must not keep it for those who would get a coded one.
+        vary_by_coding(response.headers_mut());
+    }
     let pending = Pending {
         core: Arc::clone(&exchange.core),
         lead: plan.lead,
@@ -340,7 +344,7 @@ pub(super) fn revalidated(
                 generation,
                 ..copy_of(base)
             };
-            match stored.and_then(|meta| ingress.cache.store(new(meta), now_ms)) {
+            match stored.and_then(|meta| ingress.cache.renew(new(meta), Some(base), now_ms)) {
                 Ok(fresh) => (fresh, None),
                 Err(reason) => (Arc::clone(base), Some(reason)),
             }

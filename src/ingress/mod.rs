@@ -4,6 +4,7 @@
 //! [`Ingress`]; a [`Worker`] adds the connections of one worker and is what the listener serves.
 
 mod deny;
+mod encode;
 mod error;
 mod exchange;
 mod fetch;
@@ -17,12 +18,14 @@ mod outbound;
 mod pipeline;
 mod respond;
 mod routes;
+mod warm;
 
 use std::{collections::HashSet, future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{Method, Request, Response};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use self::{
     journal::Journal,
@@ -40,6 +43,7 @@ pub use error::CompileError;
 pub use identity::spawn_watching_keys;
 pub use learn::spawn as spawn_learning;
 pub use routes::RouteTable;
+pub use warm::spawn as spawn_warming;
 
 /// Paths that touchline answers itself on this listener. Asked before the route table.
 pub trait Taken: Send + Sync + 'static {
@@ -81,6 +85,8 @@ pub struct Ingress {
     table: ArcSwap<RouteTable>,
     learned: ArcSwapOption<Learned>,
     learned_names: Mutex<HashSet<String>>,
+    /// Places for codings that are being made.
+    encoders: Arc<Semaphore>,
     settings: Settings,
 }
 
@@ -130,6 +136,7 @@ impl Ingress {
             table: ArcSwap::from_pointee(table),
             learned: ArcSwapOption::empty(),
             learned_names: Mutex::default(),
+            encoders: Arc::new(Semaphore::new(encode::AT_ONCE)),
             settings,
         }))
     }

@@ -1,7 +1,7 @@
 //! The request as it goes out: what the client sent, less what is not the backend's business, plus who asks.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Uri, header, uri::PathAndQuery};
 
 use super::{
     exchange::{Exchange, Introduction},
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     cache::{
         cookie_values,
-        rfc9111::{RequestHead, make_conditional, make_unconditional, normal_encoding},
+        rfc9111::{RequestHead, add_plain_tags, make_conditional, make_unconditional, normal_encoding},
     },
     net::headers,
     upstream::{Head, Introduce},
@@ -51,6 +51,13 @@ impl Outbound {
         }
         if has_rule || (may_fill && exchange.identity.is_some()) {
             outbound.keep_keyed_only(exchange);
+        }
+        if may_fill && exchange.route.policy.compress {
+            // One plain copy serves all clients; what they want is made of it here.
+            outbound.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        if outbound.headers.contains_key(header::IF_MATCH) && is_compressed_here(exchange) {
+            add_plain_tags(&mut outbound.headers);
         }
         outbound
     }
@@ -121,6 +128,12 @@ impl Outbound {
         }
         self.uri = filtered(exchange);
     }
+}
+
+/// Whether a GET of the same target may have given the client an entity tag of a coded copy.
+fn is_compressed_here(exchange: &Exchange) -> bool {
+    let table = exchange.ingress().table.load();
+    table.find(&Method::GET, exchange.host.as_bytes(), exchange.parts.uri.path()).policy.compress
 }
 
 /// The target without the parameters that are not in the key; `None` when it stays as it is.

@@ -5,14 +5,16 @@ use std::{borrow::Cow, sync::Arc};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, uri::PathAndQuery};
 
 use super::{
-    Settings,
+    Settings, encode,
     exchange::Exchange,
     journal::{Inner, Journal},
 };
 use crate::{
     cache::{
         Entry,
-        rfc9111::{Condition, RequestHead, condition, make_private, not_modified_head, partial_content_head},
+        rfc9111::{
+            Condition, RequestHead, make_private, not_modified_head, partial_content_head, unsatisfiable_head,
+        },
     },
     net::{Answer, Body, Encoded, Lines, Refusal, headers::strip_answer, problem},
     telemetry::{CacheStatus, Fwd, HitSource, Kind, Reason, Record},
@@ -203,50 +205,55 @@ pub(super) fn stored(
     }
     let meta = entry.meta();
     let told = Told { ttl_s: Some(meta.ttl_s(now_ms)), age_s: Some(meta.age_s(now_ms)), ..told };
+    let shown = encode::choose(exchange, head, entry);
+    let (headers, body) = (shown.representation.headers(), shown.representation.body());
     if !head.has_condition() && *head.method == Method::GET {
-        let mut response = Response::new(Body::full(entry.body().clone()));
+        let mut response = Response::new(Body::full(body.clone()));
         *response.status_mut() = entry.status();
-        let lines = entry.sendable(|_| Encoded::of(&sendable(exchange, entry)).as_bytes().clone());
-        let encoded = Encoded::from_lines(lines, entry.headers().contains_key(header::DATE));
+        let lines = shown
+            .representation
+            .sendable(|headers| Encoded::of(&personal(exchange, entry, headers)).as_bytes().clone());
+        let encoded = Encoded::from_lines(lines, headers.contains_key(header::DATE));
         return Ready { response, encoded: Some(encoded), told };
     }
-    let length = entry.body().len();
-    let wanted = condition(head, &entry.stored(), length as u64, exchange.ingress().clock.wall_s());
-    let headers = sendable(exchange, entry);
+    let length = body.len();
+    let wanted = shown.condition(head, entry, exchange.ingress().clock.wall_s());
+    let headers = personal(exchange, entry, headers);
     let mut response = Response::new(Body::Empty);
     match wanted {
         Condition::Full => {
             *response.status_mut() = entry.status();
             *response.headers_mut() = headers.into_owned();
             // To a HEAD the length is told and the body is not sent.
-            *response.body_mut() = Body::full(entry.body().clone());
+            *response.body_mut() = Body::full(body.clone());
         }
         Condition::NotModified => {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             *response.headers_mut() = not_modified_head(&headers);
+            if let Some(tag) = shown.known {
+                response.headers_mut().insert(header::ETAG, tag);
+            }
         }
         Condition::Range { start, end } => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             *response.headers_mut() = partial_content_head(&headers, start, end, length as u64);
             let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(length);
-            *response.body_mut() = Body::full(entry.body().slice(bound(start)..bound(end.saturating_add(1))));
+            *response.body_mut() = Body::full(body.slice(bound(start)..bound(end.saturating_add(1))));
         }
         Condition::Unsatisfiable => {
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-            if let Ok(range) = HeaderValue::try_from(format!("bytes */{length}")) {
-                response.headers_mut().insert(header::CONTENT_RANGE, range);
-            }
+            *response.headers_mut() = unsatisfiable_head(&headers, length as u64);
         }
     }
     Ready { response, encoded: None, told }
 }
 
 /// The fields of an entry as its receiver gets them: of one user's own answer no other cache may keep a copy.
-fn sendable<'a>(exchange: &Exchange, entry: &'a Entry) -> Cow<'a, HeaderMap> {
+fn personal<'a>(exchange: &Exchange, entry: &Entry, headers: &'a HeaderMap) -> Cow<'a, HeaderMap> {
     if !entry.is_identity() {
-        return Cow::Borrowed(entry.headers());
+        return Cow::Borrowed(headers);
     }
-    let mut headers = entry.headers().clone();
+    let mut headers = headers.clone();
     make_private(&mut headers, &exchange.route.policy.targeted);
     Cow::Owned(headers)
 }

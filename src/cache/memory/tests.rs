@@ -11,6 +11,7 @@ use super::{Found, MemoryTier};
 use crate::cache::{
     entry::{Entry, NewEntry},
     key::{Key, KeyMaker},
+    rfc9111::Coding,
     samples::{answer, fields, key, meta, varied},
 };
 use crate::telemetry::record::Reason;
@@ -175,6 +176,73 @@ fn removes_an_entry_only_as_long_as_it_lies_there() {
     assert!(Arc::ptr_eq(&fixture.get(&key, &fields(&[])).unwrap(), &new));
     fixture.tier.remove(&new);
     assert!(fixture.get(&key, &fields(&[])).is_none());
+}
+
+#[test]
+fn coded_bodies_are_weighed_and_go_with_their_entries() {
+    let size = 1024 * KIB;
+    let fixture = tier(size, 32);
+    let mut entries = Vec::new();
+    let mut peak = 0;
+
+    for n in 0..400 {
+        let entry = fixture.put(answer(&key(&fixture.maker, &format!("/{n}")), 10_000)).unwrap();
+        for coding in Coding::ALL {
+            // A new entry may be turned away at once where the tier is full of others.
+            let is_added = fixture.tier.add_coded(&entry, coding, vec![b'z'; 9_000].into(), 0);
+            assert_eq!(is_added, entry.coded(coding).is_some());
+            entries.push((Arc::downgrade(&entry), coding));
+        }
+        drop(entry);
+        let weak: Vec<_> = entries.iter().step_by(2).map(|(entry, _)| entry.clone()).collect();
+        peak = peak.max(live_bytes(&weak));
+    }
+
+    assert!(peak <= size * 6 / 5, "{peak} of {size}");
+    assert!(peak >= size / 2, "{peak} of {size} is hardly used");
+    let live: Vec<_> =
+        entries.iter().filter_map(|(entry, coding)| Some((entry.upgrade()?, *coding))).collect();
+    let is_coded = |(entry, coding): &&(Arc<Entry>, Coding)| entry.coded(*coding).is_some();
+    assert!(live.iter().filter(is_coded).count() > live.len() / 2, "codings hardly ever stay");
+    fixture.tier.tidy();
+    assert!(fixture.tier.bytes() <= size);
+    drop(live);
+    drop(fixture.tier.clear());
+    assert!(entries.iter().all(|(entry, _)| entry.upgrade().is_none()), "something outlived its tier");
+}
+
+#[test]
+fn the_weight_of_an_entry_grows_by_its_coded_bodies() {
+    let fixture = tier(1024 * KIB, 32);
+    let key = key(&fixture.maker, "/");
+    let entry = fixture.put(answer(&key, 10_000)).unwrap();
+    fixture.tier.tidy();
+    let before = fixture.tier.bytes();
+
+    assert!(fixture.tier.add_coded(&entry, Coding::Gzip, vec![b'z'; 5_000].into(), 0));
+
+    assert!(Arc::ptr_eq(&fixture.get(&key, &fields(&[])).unwrap(), &entry), "it was lost for a moment");
+    fixture.tier.tidy();
+    assert_eq!(fixture.tier.entries(), 1);
+    assert_eq!(fixture.tier.bytes(), u64::try_from(entry.size()).unwrap());
+    assert!(fixture.tier.bytes() > before + 5_000);
+    assert_eq!(fixture.tier.evictions(), 0);
+    fixture.tier.remove(&entry);
+    assert!(fixture.get(&key, &fields(&[])).is_none());
+}
+
+#[test]
+fn only_an_entry_that_lies_there_gets_a_coded_body_that_fits() {
+    let fixture = tier(64 * KIB, 32);
+    let key = key(&fixture.maker, "/");
+    let old = fixture.put(answer(&key, 5_000)).unwrap();
+    let new = fixture.put(answer(&key, 5_000)).unwrap();
+
+    assert!(!fixture.tier.holds(&old) && fixture.tier.holds(&new));
+    assert!(!fixture.tier.add_coded(&old, Coding::Gzip, vec![b'z'; 10].into(), 0));
+    assert!(!fixture.tier.add_coded(&new, Coding::Gzip, vec![b'z'; 4_000].into(), 0), "over an eighth");
+    assert!(fixture.tier.add_coded(&new, Coding::Brotli, vec![b'z'; 10].into(), 0));
+    assert!(old.coded(Coding::Gzip).is_none() && new.coded(Coding::Gzip).is_none());
 }
 
 #[test]

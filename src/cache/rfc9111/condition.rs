@@ -100,6 +100,10 @@ fn range(request: &HeaderMap, length: u64) -> Condition {
         }
         _ => return Condition::Full,
     };
+    if length == 0 && start == 0 && first.is_empty() {
+        // The last bytes of an empty body are all of it, which a 206 cannot say (RFC 9110 section 14.1.2).
+        return Condition::Full;
+    }
     if start >= length {
         return Condition::Unsatisfiable;
     }

@@ -35,21 +35,24 @@ pub(super) fn stored_etag(headers: &HeaderMap) -> Option<&[u8]> {
 /// Whether a list such as `If-None-Match` has a tag that weakly matches. An unquoted tag matches nothing;
 /// what follows an error is not read.
 pub(super) fn list_has(list: &[u8], tag: &[u8]) -> bool {
+    members(list).any(|listed| weak_match(listed, tag))
+}
+
+/// The tags of a list, up to the first error.
+pub(super) fn members(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = list;
-    loop {
+    std::iter::from_fn(move || {
         let skipped = rest.iter().take_while(|byte| matches!(byte, b',' | b' ' | b'\t')).count();
-        rest = rest.get(skipped..).unwrap_or_default();
+        rest = rest.get(skipped..)?;
         let prefix = if rest.starts_with(b"W/\"") { 3 } else { 1 };
         if prefix == 1 && !rest.starts_with(b"\"") {
-            return false;
+            return None;
         }
-        let Some(length) = rest.iter().skip(prefix).position(|byte| *byte == b'"') else { return false };
-        let Some((listed, tail)) = rest.split_at_checked(prefix + length + 1) else { return false };
-        if weak_match(listed, tag) {
-            return true;
-        }
+        let length = rest.iter().skip(prefix).position(|byte| *byte == b'"')?;
+        let (listed, tail) = rest.split_at_checked(prefix + length + 1)?;
         rest = tail;
-    }
+        Some(listed)
+    })
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ const NOT_MODIFIED: [HeaderName; 6] = [
     header::VARY,
 ];
 
-/// The fields of a 304 made from a stored head.
+/// The fields of a 304 made from a stored head. Those that let a page of another origin read it are among them: a
+/// script that asks under a condition of its own sees the 304 itself.
 #[must_use]
 pub fn not_modified_head(stored: &HeaderMap) -> HeaderMap {
     let mut head = HeaderMap::with_capacity(NOT_MODIFIED.len() + 2);
@@ -23,6 +24,21 @@ pub fn not_modified_head(stored: &HeaderMap) -> HeaderMap {
         for value in stored.get_all(&name) {
             head.append(&name, value.clone());
         }
+    }
+    append_permissions(&mut head, stored);
+    head
+}
+
+/// The fields of a 416 for a range that a stored body of `length` bytes does not have (RFC 9110 section 15.5.17).
+#[must_use]
+pub fn unsatisfiable_head(stored: &HeaderMap, length: u64) -> HeaderMap {
+    let mut head = HeaderMap::with_capacity(4);
+    for value in stored.get_all(header::VARY) {
+        head.append(header::VARY, value.clone());
+    }
+    append_permissions(&mut head, stored);
+    if let Ok(range) = HeaderValue::try_from(format!("bytes */{length}")) {
+        head.insert(header::CONTENT_RANGE, range);
     }
     head
 }
@@ -38,6 +54,15 @@ pub fn partial_content_head(stored: &HeaderMap, start: u64, end: u64, length: u6
     }
     head.insert(header::CONTENT_LENGTH, HeaderValue::from((end + 1).saturating_sub(start)));
     head
+}
+
+/// Adds what says which pages may read an answer (the Fetch standard, sections 3.3 and 3.7).
+fn append_permissions(head: &mut HeaderMap, stored: &HeaderMap) {
+    for (name, value) in stored {
+        if name.as_str().starts_with("access-control-") || name.as_str() == "cross-origin-resource-policy" {
+            head.append(name, value.clone());
+        }
+    }
 }
 
 /// The stored copy of a received head.

@@ -17,6 +17,7 @@
 //! 6. After an unsafe method [`invalidates`] and [`invalidated_targets`] name what must go.
 
 mod admit;
+mod coding;
 mod condition;
 mod dates;
 mod dictionary;
@@ -40,10 +41,13 @@ mod target;
 mod vary;
 
 pub use admit::{Admission, admit};
+pub use coding::{
+    Accepted, Coding, add_plain_tags, coded_head, is_encodable, is_long_enough, known_tag, vary_by_coding,
+};
 pub use condition::{Condition, condition};
 pub use dates::{format_date, parse_date};
 pub use etag::{is_etag, strong_match, weak_match};
-pub use fields::{not_modified_head, partial_content_head};
+pub use fields::{not_modified_head, partial_content_head, unsatisfiable_head};
 pub use head::{RequestHead, ResponseHead, Stored, Times};
 pub use invalidate::{head_contradicts, invalidated_targets, invalidates};
 pub use merge::{Merge, make_conditional, make_unconditional, merge};

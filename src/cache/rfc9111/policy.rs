@@ -49,6 +49,8 @@ pub struct Policy {
     pub stale_on_disconnect: Duration,
     /// Answers that announce a longer body are not stored.
     pub max_body_bytes: u64,
+    /// Copies are coded here: the backend is asked for plain bodies, and one plain copy fits every client.
+    pub compress: bool,
     /// Targeted fields (RFC 9213) in order of preference; the first valid one replaces `Cache-Control` and
     /// `Expires`.
     pub targeted: Vec<HeaderName>,
@@ -92,6 +94,7 @@ impl Policy {
             error_max_ttl: cache.error_max_ttl,
             stale_on_disconnect: cache.stale_on_disconnect,
             max_body_bytes: route.and_then(|route| route.max_body).unwrap_or(cache.max_body).bytes(),
+            compress: route.is_some_and(|route| route.compress && route.public),
             targeted: cache.targeted.iter().filter_map(|name| name.parse().ok()).collect(),
             credentials: Vec::new(),
         }

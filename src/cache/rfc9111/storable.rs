@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
 use super::{
     admit::rule_bar,
+    coding::{is_encodable, vary_by_coding},
     directives::RequestDirectives,
     fields::stored_fields,
     freshness::{Said, remaining_ms},
@@ -30,6 +31,8 @@ pub struct Storable {
     /// Once the body is complete the copy should get a strong `ETag` of its own, so that pollers can be
     /// answered with 304.
     pub wants_etag: bool,
+    /// The copy may be coded here, so it differs by `Accept-Encoding`.
+    pub is_encodable: bool,
     withheld: Vec<HeaderName>,
     date: Option<i64>,
 }
@@ -37,10 +40,14 @@ pub struct Storable {
 impl Storable {
     /// The fields to store: every line in order and byte for byte, without those that belong to one
     /// connection (RFC 9111 section 3.1), `Age`, those that we write ourselves and those that the answer
-    /// withholds from caches.
+    /// withholds from caches. With `Vary` where the copy may be coded here.
     #[must_use]
     pub fn head(&self, received: &HeaderMap) -> HeaderMap {
-        stored_fields(received, &self.withheld, self.date)
+        let mut head = stored_fields(received, &self.withheld, self.date);
+        if self.is_encodable {
+            vary_by_coding(&mut head);
+        }
+        head
     }
 }
 
@@ -77,7 +84,11 @@ pub fn may_store(
     if !policy.is_rfc() && names_one_origin(response.headers, policy) {
         return Err(Reason::Cors);
     }
-    let selection = Selection::of(request.headers, response.headers)?;
+    let mut selection = Selection::of(request.headers, response.headers)?;
+    if policy.compress && !response.headers.contains_key(header::CONTENT_ENCODING) {
+        // The backend was asked for the plain body, whatever the client accepts, and everybody may have that.
+        selection = selection.without(&header::ACCEPT_ENCODING);
+    }
     let meta = meta(source, lifetime_ms, &said, times, policy);
     let window_ms = meta.swr_ms.max(meta.sie_ms).max(meta.disconnect_ms);
     let left_ms = meta.expires_ms.saturating_sub(moment(times.received_ms));
@@ -90,7 +101,8 @@ pub fn may_store(
         && response.status == StatusCode::OK
         && !response.headers.contains_key(header::ETAG);
     let date = said.is_date_ours.then_some(said.date);
-    Ok(Storable { meta, selection, wants_etag, withheld: said.directives.withheld, date })
+    let is_encodable = policy.compress && is_encodable(response.status, response.headers);
+    Ok(Storable { meta, selection, wants_etag, is_encodable, withheld: said.directives.withheld, date })
 }
 
 fn refuse_request(request: &RequestHead<'_>) -> Result<(), Reason> {

@@ -3,7 +3,10 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::language::{LanguageRanges, is_first_choice};
+use super::{
+    coding::{Accepted, is_accepted_by},
+    language::{LanguageRanges, is_first_choice},
+};
 use crate::telemetry::record::Reason;
 
 /// An answer that varies by more fields than this fits nobody but the request that it was made for.
@@ -30,7 +33,7 @@ enum Wanted {
     Absent,
     /// Lines joined, spaces around commas taken off.
     Exact(Vec<u8>),
-    /// The best content coding of those we know.
+    /// The content codings that are accepted, of those we know ([`Accepted::CLASSES`]).
     Encoding(&'static str),
     /// Language ranges in order of preference, and the language of the answer.
     Languages { order: Vec<u8>, content: Option<HeaderValue> },
@@ -64,6 +67,12 @@ impl Selection {
     #[must_use]
     pub fn matches(&self, request: &HeaderMap) -> bool {
         self.fields.iter().all(|field| field.matches(request))
+    }
+
+    /// The same without one field, where that is known not to matter.
+    pub(super) fn without(mut self, name: &HeaderName) -> Self {
+        self.fields.retain(|field| field.name != name);
+        self
     }
 
     /// Whether the answer fits every request.
@@ -109,7 +118,7 @@ impl Field {
         match &self.wanted {
             Wanted::Absent => false,
             Wanted::Exact(value) => normal_lines(request, &self.name) == *value,
-            Wanted::Encoding(class) => encoding_class(request) == Some(*class),
+            Wanted::Encoding(class) => Accepted::of(request).class() == Some(*class),
             Wanted::Languages { order, content } => LanguageRanges::of(request).is_some_and(|ranges| {
                 let is_content = |content: &HeaderValue| is_first_choice(&ranges, content.as_bytes());
                 ranges.order() == *order || content.as_ref().is_some_and(is_content)
@@ -123,10 +132,8 @@ impl Wanted {
         if *name == header::ACCEPT_ENCODING {
             // The class stands for the answer only if the answer is in a coding that everyone of the class
             // accepts.
-            let coding =
-                response.get(header::CONTENT_ENCODING).map_or(b"identity".as_slice(), HeaderValue::as_bytes);
-            let is_class_of_answer = |class: &&str| coding == class.as_bytes() || coding == b"identity";
-            if let Some(class) = encoding_class(request).filter(is_class_of_answer) {
+            let class = Accepted::of(request).class();
+            if let Some(class) = class.filter(|class| is_accepted_by(class, response)) {
                 return Self::Encoding(class);
             }
         }
@@ -144,11 +151,11 @@ impl Wanted {
 }
 
 /// The value that `Accept-Encoding` is replaced with on a fetch that fills the store, so that the backend
-/// chooses among the codings by which copies are told apart. None leaves the field as it is: absent, or
-/// refusing what has no coding.
+/// chooses among the codings by which copies are told apart: all that the client accepts and we know, as the
+/// backend may know but one of them. None leaves the field as it is: absent, or refusing what has no coding.
 #[must_use]
 pub fn normal_encoding(request: &HeaderMap) -> Option<&'static str> {
-    if request.contains_key(header::ACCEPT_ENCODING) { encoding_class(request) } else { None }
+    if request.contains_key(header::ACCEPT_ENCODING) { Accepted::of(request).class() } else { None }
 }
 
 /// Whether `Vary` names a field, given in lower case.
@@ -196,51 +203,6 @@ fn normal_lines(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
 
 fn trim_end(text: &mut Vec<u8>) {
     text.truncate(text.trim_ascii_end().len());
-}
-
-/// The best of `br`, `gzip` and `identity` that a request accepts (RFC 9110 section 12.5.3), or nothing where
-/// it refuses what has no coding. A request without the field gets what has none.
-fn encoding_class(request: &HeaderMap) -> Option<&'static str> {
-    let (mut brotli, mut gzip, mut identity, mut others) = (None, None, None, None);
-    for line in request.get_all(header::ACCEPT_ENCODING) {
-        for member in line.as_bytes().split(|byte| *byte == b',') {
-            let (name, parameters) = match member.iter().position(|byte| *byte == b';') {
-                Some(at) => member.split_at_checked(at)?,
-                None => (member, b"".as_slice()),
-            };
-            let name = name.trim_ascii();
-            let is_accepted = Some(!is_zero_weight(parameters));
-            if name.eq_ignore_ascii_case(b"br") {
-                brotli = is_accepted;
-            } else if name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"x-gzip") {
-                gzip = is_accepted;
-            } else if name.eq_ignore_ascii_case(b"identity") {
-                identity = is_accepted;
-            } else if name == b"*" {
-                others = is_accepted;
-            }
-        }
-    }
-    let others = others.unwrap_or_default();
-    if identity == Some(false) {
-        return None;
-    }
-    Some(if brotli.unwrap_or(others) {
-        "br"
-    } else if gzip.unwrap_or(others) {
-        "gzip"
-    } else {
-        "identity"
-    })
-}
-
-/// `;q=0`, also with decimals.
-fn is_zero_weight(parameters: &[u8]) -> bool {
-    let weight = parameters
-        .split(|byte| *byte == b';')
-        .map(<[u8]>::trim_ascii)
-        .find_map(|parameter| parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q=")));
-    weight.is_some_and(|weight| weight.iter().all(|byte| matches!(byte, b'0' | b'.')))
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ pub(super) fn check(config: &Config, ingress: &Ingress, findings: &mut Vec<Findi
             lifetimes(rule, cache, config, findings);
             key(rule, cache, findings);
             identity::check(&rule.path.key("cache"), cache, ingress, findings);
+            compression(rule, cache, findings);
             tags(rule, &cache.tags, "cache.tags", findings);
         }
         tags(rule, &rule.route.invalidates, "invalidates", findings);
@@ -225,6 +226,21 @@ fn key(rule: &Rule<'_>, cache: &RouteCache, findings: &mut Vec<Finding>) {
                 .reads(at.key("query")),
             );
         }
+    }
+}
+
+/// Only what is the same for everyone may be compressed.
+fn compression(rule: &Rule<'_>, cache: &RouteCache, findings: &mut Vec<Finding>) {
+    if cache.compress && !cache.public {
+        let at = rule.path.key("cache");
+        findings.push(
+            Finding::error(
+                at.key("compress"),
+                "answers that are not the same for everyone are not compressed",
+            )
+            .hint("add `public: true` if they are; else the length of an answer may give away a secret in it")
+            .reads(at.key("public")),
+        );
     }
 }
 

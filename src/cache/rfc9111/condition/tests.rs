@@ -109,9 +109,15 @@ fn one_range_of_bytes_is_cut_from_the_whole() {
         assert_eq!(answer(TAGGED, &[("range", range)]), expected, "{range}");
     }
     assert_eq!(answer(TAGGED, &[("range", "bytes=0-1"), ("range", "bytes=3-4")]), Condition::Full);
-    let empty =
-        condition(&get(&headers(&[("range", "bytes=0-")])), &Copy::of(TAGGED, &default()).stored(), 0, NOW);
-    assert_eq!(empty, Condition::Unsatisfiable);
+    for (range, expected) in [
+        ("bytes=0-", Condition::Unsatisfiable),
+        ("bytes=-0", Condition::Unsatisfiable),
+        ("bytes=-5", Condition::Full),
+    ] {
+        let request = headers(&[("range", range)]);
+        let copy = Copy::of(TAGGED, &default());
+        assert_eq!(condition(&get(&request), &copy.stored(), 0, NOW), expected, "{range} of nothing");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which fields are kept, replaced and sent.
 
 use crate::cache::rfc9111::{
-    fields::{not_modified_head, partial_content_head, stored_fields, updated_fields},
+    fields::{not_modified_head, partial_content_head, stored_fields, unsatisfiable_head, updated_fields},
     fixture::{Copy, Lines, NOW, default, headers, rfc, store_plain},
     format_date,
 };
@@ -121,12 +121,26 @@ fn a_304_from_the_store_has_what_a_client_needs_to_update_its_copy() {
         ("vary", "a"),
         ("vary", "b"),
         ("content-location", "/x"),
+        ("access-control-allow-origin", "*"),
+        ("access-control-expose-headers", "x-a"),
+        ("cross-origin-resource-policy", "cross-origin"),
     ];
     let more: Lines<'_> =
         &[("content-type", "text/plain"), ("content-length", "3"), ("x-a", "1"), ("last-modified", "@-9")];
     let copy = Copy::of(&[lines, more].concat(), &rfc());
 
     assert_eq!(not_modified_head(&copy.head), headers(lines));
+}
+
+#[test]
+fn a_416_from_the_store_says_how_long_the_body_is_and_who_may_read_that() {
+    let permission = ("access-control-allow-origin", "https://a.example");
+    let stored = headers(&[("etag", "\"a\""), ("vary", "Origin"), permission, ("content-length", "10")]);
+
+    assert_eq!(
+        unsatisfiable_head(&stored, 10),
+        headers(&[("vary", "Origin"), permission, ("content-range", "bytes */10")])
+    );
 }
 
 #[test]

@@ -113,7 +113,10 @@ fn codings_are_compared_by_the_best_of_those_we_know() {
     assert!(!fits(gzipped, &accept("gzip"), &accept("br, gzip")));
     assert!(fits(plain, &accept("identity"), &[]));
     assert!(fits(plain, &[], &accept("deflate")));
-    assert!(fits(plain, &accept("br"), &accept("br, gzip, zstd")));
+    assert!(fits(plain, &accept("br, gzip"), &accept("gzip, deflate, br, zstd")));
+    assert!(!fits(plain, &accept("br"), &accept("br, gzip")), "gzip might have been had");
+    assert!(fits(gzipped, &accept("br, gzip"), &accept("gzip;q=0.5, br")));
+    assert!(!fits(gzipped, &accept("br, gzip"), &accept("br")));
     assert!(!fits(plain, &[], &accept("identity;q=0")));
 }
 
@@ -126,6 +129,8 @@ fn a_coding_that_not_all_of_a_class_accept_is_compared_as_it_is_written() {
         assert!(fits(coded, &accept("gzip, br, zstd"), &accept("gzip,br,zstd")), "{coding}");
         assert!(!fits(coded, &accept("gzip, br, zstd"), &accept("br")), "{coding}");
     }
+    let twice = &[("vary", "accept-encoding"), ("content-encoding", "gzip"), ("content-encoding", "zstd")];
+    assert!(!fits(twice, &accept("gzip, zstd"), &accept("gzip")));
     let gzipped_unasked = &[("vary", "accept-encoding"), ("content-encoding", "gzip")];
     assert!(fits(gzipped_unasked, &[], &[]));
     assert!(!fits(gzipped_unasked, &[], &accept("identity")));
@@ -134,12 +139,14 @@ fn a_coding_that_not_all_of_a_class_accept_is_compared_as_it_is_written() {
 #[test]
 fn the_backend_is_asked_for_the_coding_that_copies_are_told_apart_by() {
     for (value, class) in [
-        ("gzip, deflate, br", Some("br")),
+        ("gzip, deflate, br", Some("br, gzip")),
+        ("br", Some("br")),
+        ("gzip;q=0.5, identity", Some("identity")),
         ("GZIP", Some("gzip")),
         ("x-gzip", Some("gzip")),
         ("br;q=0, gzip", Some("gzip")),
         ("br;q=0.0, *", Some("gzip")),
-        ("*", Some("br")),
+        ("*", Some("br, gzip")),
         ("*;q=0", Some("identity")),
         ("deflate", Some("identity")),
         ("", Some("identity")),
