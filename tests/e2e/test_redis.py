@@ -476,6 +476,11 @@ STRANGERS = {
 }
 
 
+def rejected_once(proxy) -> bool:
+    """One request reads a value twice, the second time with its lease, and it may not be deleted yet by then."""
+    return metric(proxy, "values_rejected_total") in (1, 2)
+
+
 @pytest.mark.parametrize("stranger", STRANGERS)
 def test_a_value_that_is_no_entry_is_a_miss_and_goes(replicas, stranger):
     proxy = replicas.replica(**NO_MEMORY)
@@ -490,7 +495,7 @@ def test_a_value_that_is_no_entry_is_a_miss_and_goes(replicas, stranger):
     assert answer.content == replicas.origin.body("/items/a")
     if stranger != "long":  # Its version is unknown, so it may be somebody's.
         until(lambda: name not in replicas.redis.names(), "the value is deleted")
-        assert metric(proxy, "values_rejected_total") == 1
+        assert rejected_once(proxy)
 
 
 def test_a_name_of_another_type_is_a_miss(replicas):
@@ -517,7 +522,7 @@ def test_a_value_under_the_name_of_another_url_is_never_served_and_deleted(repli
     assert (answer.status_code, status(answer)) == (200, "miss")
     assert answer.content == replicas.origin.body("/items/mine")
     until(lambda: mine not in replicas.redis.names(), "the value is deleted")
-    assert metric(proxy, "values_rejected_total") == 1
+    assert rejected_once(proxy)
     assert status(ask(proxy, "/items/other")) == "hit"
 
 
@@ -533,7 +538,7 @@ def test_a_value_that_was_not_signed_with_our_secret_is_never_served(replicas):
         answer = ask(proxy, "/items/a")
         assert (answer.status_code, status(answer)) == (200, "miss")
         assert replicas.origin.count("/items/a") == number
-        assert metric(proxy, "values_rejected_total") == 1
+        assert rejected_once(proxy)
         until(lambda value=value: replicas.redis.run("GET", name) not in (None, value), "its own value is stored")
 
 

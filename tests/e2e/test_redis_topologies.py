@@ -83,7 +83,8 @@ def test_a_failover_costs_no_request_and_writes_come_back(sentinels, launch, ori
         load.go_on(100)
 
     load.assert_all_answered(at_least=200)
-    assert is_up(both) and is_up(bare)
+    for proxy in (both, bare):
+        wait_for_redis(proxy)
 
 
 @pytest.mark.timeout(120)
