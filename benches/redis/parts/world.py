@@ -27,6 +27,14 @@ class Program:
                 [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, **options
             )
 
+    def ready(self, condition, what, deadline_s=15.0):
+        """Waits for a condition that shows that it runs, and ends it if it does not."""
+        try:
+            wait(condition, what, deadline_s, alive=self)
+        except BaseException:
+            self.stop()
+            raise
+
     def stop(self):
         """Ends it."""
         if self.child.poll() is None:
@@ -42,7 +50,7 @@ class Backend(Program):
     def __init__(self, folder):
         self.port = free_port()
         super().__init__(f"origin-{self.port}", [sys.executable, "-B", "-m", "parts.origin", self.port], folder, cwd=HOME)
-        wait(lambda: fetch(f"http://127.0.0.1:{self.port}/count") is not None, "the backend answers")
+        self.ready(lambda: fetch(f"http://127.0.0.1:{self.port}/count") is not None, "the backend answers")
 
     def count(self, path):
         """How often a path was asked for."""
@@ -72,9 +80,9 @@ class Touchline(Program):
         file = folder / f"touchline-{self.port}.yaml"
         file.write_text(json.dumps(config, indent=1))
         super().__init__(f"touchline-{self.port}", [binary, "run", "-c", file], folder)
-        wait(self._is_ready, "touchline is ready", alive=self)
+        self.ready(self._is_ready, "touchline is ready")
         if "redis" in cache:
-            self.wait_for_redis()
+            self.ready(self.is_up, "touchline finds redis", 30)
 
     def _is_ready(self):
         return fetch(f"http://127.0.0.1:{self.admin}/readyz") is not None
@@ -83,10 +91,6 @@ class Touchline(Program):
         """Whether it has Redis, by its own word."""
         text = fetch(f"http://127.0.0.1:{self.admin}/metrics") or ""
         return any(line.split() == ["touchline_cache_redis_up", "1"] for line in text.splitlines())
-
-    def wait_for_redis(self, deadline_s=30.0):
-        """Returns once it has Redis."""
-        wait(self.is_up, "touchline finds redis", deadline_s, alive=self)
 
     def given_up_at(self, since):
         """When it first said after this moment that redis is down, by the monotonic clock; none if it did not."""
@@ -154,7 +158,7 @@ def wait(condition, what, deadline_s=15.0, alive=None):
     end = time.monotonic() + deadline_s
     while not condition():
         if alive is not None and alive.child.poll() is not None:
-            raise Failed(f"touchline ended:\n{alive.log.read_text()[-2000:]}")
+            raise Failed(f"it ended before {what}:\n{alive.log.read_text()[-2000:]}")
         if time.monotonic() > end:
             raise Failed(f"not within {deadline_s:.0f} s: {what}")
         time.sleep(0.01)
