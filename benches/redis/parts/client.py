@@ -1,5 +1,6 @@
 """One paced client with one connection, a process of its own so that nothing else delays it. Run as a program
-(PORT RATE FIRST COUNT OUT) it sends to `/item/N` until standard input closes, checks every answer, and writes OUT.
+(PORT RATE FIRST COUNT OUT) it sends to `/item/N` until standard input closes, checks every answer, and writes OUT. After
+the first it says `begun`.
 
 A request is due at a fixed pace. If an earlier answer was late, the time counts from when the request was due, so that a stall is felt by
 all requests that it held up and not only by the one that met it.
@@ -65,6 +66,8 @@ def main():
         except (OSError, TypeError):
             right, sock = False, None
         samples.append((begin, time.monotonic(), right))
+        if number == 1:
+            print("begun", flush=True)
     Path(sys.argv[5]).write_text(json.dumps(samples))
 
 

@@ -24,7 +24,8 @@ class Program:
         self.log = folder / f"{name}.err"
         with self.log.open("w") as log:
             self.child = subprocess.Popen(
-                [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, **options
+                [str(word) for word in command],
+                **{"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": log, **options},
             )
 
     def ready(self, condition, what, deadline_s=15.0):
@@ -40,8 +41,9 @@ class Program:
         if self.child.poll() is None:
             self.child.kill()
         self.child.wait(10)
-        if not self.child.stdin.closed:
-            self.child.stdin.close()
+        for pipe in (self.child.stdin, self.child.stdout):
+            if pipe is not None and not pipe.closed:
+                pipe.close()
 
 
 class Backend(Program):
@@ -123,7 +125,10 @@ class Clients:
             out.unlink(missing_ok=True)
             words = [sys.executable, "-B", "-m", "parts.client", port, rate, number * paths, paths, out]
             self.files.append(out)
-            self.programs.append(Program(f"client-{number}", words, folder, cwd=HOME))
+            self.programs.append(Program(f"client-{number}", words, folder, cwd=HOME, stdout=subprocess.PIPE))
+        # Starting them takes a while, and is no part of any phase.
+        for program in self.programs:
+            program.child.stdout.readline()
 
     def finish(self):
         """Ends them in order and returns their samples, by when they began."""
