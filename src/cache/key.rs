@@ -8,8 +8,9 @@
 //! Layout: version, method class, scheme; a byte that says whether there is an identity, and if so its name and that of
 //! its subject, 32 bytes each; then authority, path, query (after a byte that says whether there is
 //! one), `Origin` (after a byte that says whether it is keyed), the chosen headers and the chosen cookies (each after
-//! its name); these three as the number of values, zero if absent, and the values. A length is four bytes, big-endian. The key of a variant is that
-//! of its resource, a `V` and the digest of the selecting values.
+//! its name); these three as the number of values, zero if absent, and the values, those of headers and cookies as their
+//! SHA-256. A length is four bytes, big-endian. The key of a variant is that of its resource, a `V` and the digest of the
+//! selecting values.
 
 use std::{
     fmt,
@@ -43,6 +44,9 @@ const IDENTITY: usize = 2 * NAME;
 
 /// Bytes of a length.
 const LENGTH: usize = 4;
+
+/// Digest of a key.
+pub(super) type KeyDigest = [u8; 32];
 
 /// Digest of the selecting values of a variant.
 pub(super) type VariantDigest = [u8; 32];
@@ -132,7 +136,12 @@ impl Key {
     /// The name for stores outside this process: SHA-256 of the parts in hexadecimal digits.
     #[must_use]
     pub fn name(&self) -> String {
-        hex(&Sha256::digest(&self.parts))
+        hex(&self.digest())
+    }
+
+    /// SHA-256 of the parts: what stands for the key outside this process.
+    pub(super) fn digest(&self) -> KeyDigest {
+        Sha256::digest(&self.parts).into()
     }
 
     /// Bytes of the parts.
@@ -362,12 +371,12 @@ fn push_selected(parts: &mut Vec<u8>, rule: &KeyRule, request: &HeaderMap) {
     push_length(parts, rule.headers.len());
     for name in &rule.headers {
         push(parts, name.as_str().as_bytes());
-        push_values(parts, || field_values(request, name));
+        push_digests(parts, || field_values(request, name));
     }
     push_length(parts, rule.cookies.len());
     for name in &rule.cookies {
         push(parts, name.as_bytes());
-        push_values(parts, || cookie_values(request, name));
+        push_digests(parts, || cookie_values(request, name));
     }
 }
 
@@ -379,11 +388,21 @@ fn push_values<'a, I: Iterator<Item = &'a [u8]>>(parts: &mut Vec<u8>, values: im
     }
 }
 
+/// The same with a digest of each value: a session that tells entries apart is nobody's business who reads a key.
+fn push_digests<'a, I: Iterator<Item = &'a [u8]>>(parts: &mut Vec<u8>, values: impl Fn() -> I) {
+    push_length(parts, values().count());
+    for value in values() {
+        parts.extend_from_slice(&Sha256::digest(value));
+    }
+}
+
 /// Bytes that `push_selected` will add.
 fn selected_size(rule: &KeyRule, request: &HeaderMap) -> usize {
     let origin = if rule.origin { values_size(field_values(request, &header::ORIGIN)) } else { 0 };
-    let header = |name: &HeaderName| LENGTH + name.as_str().len() + values_size(field_values(request, name));
-    let cookie = |name: &String| LENGTH + name.len() + values_size(cookie_values(request, name));
+    let digests = |values: usize| LENGTH + values * size_of::<KeyDigest>();
+    let header =
+        |name: &HeaderName| LENGTH + name.as_str().len() + digests(field_values(request, name).count());
+    let cookie = |name: &String| LENGTH + name.len() + digests(cookie_values(request, name).count());
     1 + origin
         + 2 * LENGTH
         + rule.headers.iter().map(header).sum::<usize>()

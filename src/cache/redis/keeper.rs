@@ -8,7 +8,7 @@ use tokio::{
     sync::mpsc::{Receiver, channel},
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     mark::Mark,
@@ -28,6 +28,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// How often the purges of others are read even if nobody told of one. With the time to read them it is how late a purge
 /// can be where news get lost.
 const TICK: Duration = Duration::from_millis(400);
+
+/// How often Sentinels are asked whether another server takes the writes: the old one may answer for a while.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A tier that was there for so long is found again at once; one that comes and goes is left alone for longer each time.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// Marks that are read at once, and pending ones that are written at once.
 const BATCH: usize = 512;
@@ -61,8 +67,10 @@ impl RedisTier {
         loop {
             match self.open_all(kept).await {
                 Ok((mut listening, mut pushes)) => {
-                    pause = FIRST_PAUSE;
+                    let start = Instant::now();
                     self.attend(kept, &mut listening, &mut pushes).await;
+                    let is_steady = start.elapsed() >= STEADY;
+                    pause = if is_steady { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
                 }
                 Err(Failed) => pause = (pause * 2).min(LONGEST_PAUSE),
             }
@@ -93,21 +101,44 @@ impl RedisTier {
         self.check_floor(kept, &mut listening).await?;
         self.catch_up(kept, &mut listening).await?;
         self.flush_over(kept, &mut listening).await?;
+        self.try_out(&connections).await?;
         self.found(connections);
         Ok((listening, pushes))
+    }
+
+    /// Whether each connection answers as fast as requests need it, and whether the server takes writes: a tier that is
+    /// lost again at the first request had better not be found.
+    async fn try_out(&self, connections: &[Conn]) -> Result<(), Failed> {
+        for (index, connection) in connections.iter().enumerate() {
+            let mut connection = connection.clone();
+            let mut probe = redis::cmd("SET");
+            probe.arg(self.names.probe(&self.replica, index)).arg(1).arg("PX").arg(1000);
+            let tried =
+                tokio::time::timeout(self.settings.operation, probe.query_async::<()>(&mut connection));
+            let (fault, why) = match tried.await {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => (fault_of(&error), words_of(&error)),
+                Err(_) => (RedisFault::Timeout, "it does not answer in time".to_owned()),
+            };
+            // What there is no room to write can still be read.
+            if fault != RedisFault::Oom {
+                self.unreached(fault, &why);
+                return Err(Failed);
+            }
+            self.stats.failed(fault);
+        }
+        Ok(())
     }
 
     /// A try that failed while the tier was not there: counted, and told once.
     fn unreached(&self, fault: RedisFault, why: &str) {
         self.stats.failed(fault);
-        let is_news = self.stats.error().as_deref() != Some(why);
+        let is_first = self.stats.error().is_none();
         self.stats.set_up(false, Some(why.to_owned()));
-        if is_news {
-            tracing::warn!(
-                address = self.stats.address(),
-                why,
-                "redis is not reached; the cache goes on in memory"
-            );
+        if is_first {
+            warn!(address = self.stats.address(), why, "redis is not reached; the cache goes on in memory");
+        } else {
+            debug!(address = self.stats.address(), why, "redis is still not reached");
         }
     }
 
@@ -115,6 +146,8 @@ impl RedisTier {
     async fn attend(&self, kept: Kept<'_>, listening: &mut Conn, pushes: &mut Receiver<PushInfo>) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = self.lost.notified() => {}
@@ -122,11 +155,20 @@ impl RedisTier {
                     Some(push) => self.hear(kept, listening, &push).await,
                     None => self.lose("the connection was closed"),
                 },
+                _ = look.tick(), if self.server.can_move() => {
+                    if self.server.has_moved().await {
+                        self.lose("another server takes the writes now");
+                    }
+                }
                 () = self.wanted.notified() => { let _ = self.flush_over(kept, listening).await; }
                 _ = tick.tick() => {
                     let start = Instant::now();
-                    if self.catch_up(kept, listening).await.is_ok() {
-                        self.stats.set_ping(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX));
+                    match self.catch_up(kept, listening).await {
+                        Ok(()) => {
+                            self.stats.set_ping(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX));
+                        }
+                        // Whoever does not hear of purges must not go on as if there were none.
+                        Err(Failed) => self.lose("purges cannot be read"),
                     }
                     if !self.pending.lock().is_empty() {
                         let _ = self.flush_over(kept, listening).await;
@@ -236,8 +278,11 @@ impl RedisTier {
             let (lines, last) = self.within(self.server.patience(), asked).await?;
             let newest = last.first().and_then(|(id, _)| MarkId::parse(id));
             if newest.is_some_and(|newest| newest < after) {
-                // The stream has begun anew with an older clock, after a flush or on another server.
+                // Redis is back with an older state, or another server is in its place: purges are lost, and what they
+                // ended may be there again.
                 self.position.lock().reset();
+                let generation = kept.marks.purge(&Scope::All, false, self.clock.now_ms());
+                self.announce(&Scope::All, false, generation);
                 continue;
             }
             let is_all = lines.len() < BATCH;

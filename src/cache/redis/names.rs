@@ -1,5 +1,6 @@
 //! The names of things in Redis.
 
+use super::mark::Replica;
 use crate::cache::key::{Key, VariantDigest, hex};
 
 /// Makes names that begin as configured.
@@ -13,6 +14,11 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn new(prefix: &str) -> Self {
         Self { prefix: prefix.into(), marks: format!("{prefix}marks"), events: format!("{prefix}events") }
+    }
+
+    /// What is written to see whether the server takes writes.
+    pub(super) fn probe(&self, replica: &Replica, connection: usize) -> String {
+        format!("{}up:{}:{connection}", self.prefix, String::from_utf8_lossy(replica))
     }
 
     /// An answer, or the list of what it varies by.

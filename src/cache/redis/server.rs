@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use parking_lot::Mutex;
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
     Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, RedisFuture, RedisResult,
@@ -22,6 +23,8 @@ const DISCOVERY: u32 = 20;
 pub(super) struct Server {
     settings: config::Redis,
     certificates: Option<TlsCertificates>,
+    /// Where the server is that the Sentinels named last.
+    current: Mutex<Option<ConnectionAddr>>,
 }
 
 /// A connection that many operations share at once. A clone is another handle to it.
@@ -52,7 +55,7 @@ impl Server {
         let root_cert = read(&settings.ca)?;
         let certificates = (client_tls.is_some() || root_cert.is_some())
             .then_some(TlsCertificates { client_tls, root_cert });
-        Ok(Self { settings: settings.clone(), certificates })
+        Ok(Self { settings: settings.clone(), certificates, current: Mutex::default() })
     }
 
     /// Connects so many times to the same server; what it pushes over the last of them goes to `pushes`.
@@ -69,7 +72,11 @@ impl Server {
         let all = async {
             let client = match self.settings.mode {
                 RedisMode::Standalone => Some(self.client(self.address(0)?)?),
-                RedisMode::Sentinel => Some(self.find_primary().await?),
+                RedisMode::Sentinel => {
+                    let client = self.find_primary().await?;
+                    *self.current.lock() = Some(client.get_connection_info().addr().clone());
+                    Some(client)
+                }
                 RedisMode::Cluster => None,
             };
             let mut connections = Vec::with_capacity(count + 1);
@@ -199,6 +206,19 @@ impl Server {
     fn password(&self) -> Option<&str> {
         let own = self.settings.password.as_ref().map(config::Secret::expose);
         own.or_else(|| self.settings.url.password())
+    }
+
+    /// Whether the server that takes writes may become another one behind our back.
+    pub(super) fn can_move(&self) -> bool {
+        self.settings.mode == RedisMode::Sentinel
+    }
+
+    /// Whether the Sentinels name another server than the one that was connected to. Without an answer it stays as it is.
+    pub(super) async fn has_moved(&self) -> bool {
+        let found = timeout(self.settings.connect * DISCOVERY, self.find_primary()).await;
+        let Ok(Ok(client)) = found else { return false };
+        let current = self.current.lock();
+        current.as_ref().is_some_and(|current| current != client.get_connection_info().addr())
     }
 
     /// How long an operation that no request waits for may take.

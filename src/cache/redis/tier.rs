@@ -297,7 +297,7 @@ impl RedisTier {
         asked: Asked<'_>,
     ) -> Result<Option<Box<NewEntry>>, Failed> {
         let key = asked.key;
-        let names = match self.read(name, value, key.parts(), key) {
+        let names = match self.read(name, value, &key.digest(), key) {
             None => return Ok(None),
             Some(Value::Answer(answer)) => return Ok(self.restore(*answer, asked)),
             Some(Value::Names(names)) => names,
@@ -305,8 +305,7 @@ impl RedisTier {
         let Some(digest) = digest_of(&names, asked.request) else { return Ok(None) };
         let name = self.names.variant(key, &digest);
         let value = self.ask(redis::cmd("GET").arg(&name).query_async(connection)).await?;
-        let parts = [key.parts(), digest.as_slice()].concat();
-        Ok(match self.read(&name, value, &parts, key) {
+        Ok(match self.read(&name, value, &echo_of(key, &digest), key) {
             Some(Value::Answer(answer)) => self.restore(*answer, asked),
             Some(Value::Names(_)) | None => None,
         })
@@ -361,15 +360,14 @@ impl RedisTier {
         if entry.selection().is_any() {
             return Stored {
                 name,
-                value: self.keys.answer(entry, key.parts(), Frame::answer(known, now, is_sealed)),
+                value: self.keys.answer(entry, &key.digest(), Frame::answer(known, now, is_sealed)),
                 variant: None,
             };
         }
         let digest: VariantDigest = Sha256::digest(entry.selection().canonical()).into();
         let names: Vec<&HeaderName> = entry.selection().names().collect();
-        let list = self.keys.names(names.into_iter(), key.parts(), now);
-        let parts = [key.parts(), digest.as_slice()].concat();
-        let value = self.keys.answer(entry, &parts, Frame::answer(known, now, is_sealed));
+        let list = self.keys.names(names.into_iter(), &key.digest(), now);
+        let value = self.keys.answer(entry, &echo_of(key, &digest), Frame::answer(known, now, is_sealed));
         Stored { name, value: list, variant: Some((self.names.variant(key, &digest), value)) }
     }
 }
@@ -421,6 +419,11 @@ impl std::fmt::Debug for RedisTier {
 /// Which connection the operations on a resource take: always the same one, so that they keep their order.
 pub(super) fn shard_of(key: &Key, shards: usize) -> usize {
     usize::try_from(key.hash() % u64::try_from(shards).unwrap_or(1).max(1)).unwrap_or(0)
+}
+
+/// What the value of a variant says about the key that it was stored for.
+fn echo_of(resource: &Key, digest: &VariantDigest) -> Vec<u8> {
+    [resource.digest(), *digest].concat()
 }
 
 /// The digest of a request's values of some fields.

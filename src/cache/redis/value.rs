@@ -6,7 +6,8 @@
 //! checksum, which is keyed where the replicas share a secret. Anything else is a miss.
 //!
 //! Layout, numbers big-endian: `TLCE`, version, kind, flags (2), created (8, Unix milliseconds), the generation known
-//! before the fetch (8 + 8, the id of a purge mark), nonce (12), length of the key (4), length of the rest (4); the key;
+//! before the fetch (8 + 8, the id of a purge mark), nonce (12), length of the key (4), length of the rest (4); the digest
+//! of the key, as keys may hold what is nobody's business;
 //! the rest; 16 bytes of checksum over all before. The rest of an answer, sealed or not: status (2), age and remaining
 //! life (8 + 8), windows (8 + 8 + 8), date and last modification (8 + 8), time of the fetch (4), then route, tags and
 //! fields as lists of texts with their lengths, then the body. The rest of a list of names is the names.
