@@ -2,7 +2,7 @@
 //!
 //! `rfc9111` decides (pure); `key`, `query`, `identity` and `tags` name; `entry`, `coded`, `variants` and `memory` keep;
 //! `encode` makes codings of bodies; `flight` and `hit_for_miss` see to it that one request fetches for many; `fill` copies
-//! bodies on their way; `scope`, `purge` and `prefixes` end entries; `redis` and `replicas` share all of it with other
+//! bodies on their way; `new_keys` bounds what a route may add; `scope`, `purge` and `prefixes` end entries; `redis` and `replicas` share all of it with other
 //! replicas; `store` puts these together for the ingress plane and `stats` counts. Nothing here calls upstream, spawns a
 //! task or, `clock` and the deadlines of `redis` apart, reads a clock.
 //!
@@ -23,6 +23,7 @@ mod hot;
 mod identity;
 mod key;
 mod memory;
+mod new_keys;
 mod prefixes;
 mod purge;
 mod query;
@@ -47,6 +48,7 @@ pub use flight::{Landed, Lead, Waiter};
 pub use identity::{IdentityTag, Subject, Who};
 pub use key::{Key, KeyRule, Scheme, Target, canonical_authority, cookie_values};
 pub use memory::Retired;
+pub use new_keys::NewKeys;
 pub use purge::Generation;
 pub use query::{QueryRule, parameter};
 pub use scope::Scope;

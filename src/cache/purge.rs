@@ -216,7 +216,8 @@ impl Marks {
             }
         }
         newest.raise(table.paths.newest(authority, path));
-        for tag in tags {
+        // A beginning of a tag says nothing about groups, whose names are digests.
+        for tag in tags.iter().filter(|tag| !tag.is_group()) {
             newest.raise(table.tags.newest(&[], tag.as_str().as_bytes()));
         }
         newest

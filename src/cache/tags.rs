@@ -4,12 +4,21 @@
 //! place empty in a tag that is stored; in what is purged it cuts the text there and ends every entry that begins so,
 //! because too much may be purged but never too little. A template that begins with `/` is a URL to purge. The grammar
 //! of templates is that of `config`.
+//!
+//! A cache group (RFC 9875) is a tag of a space of its own: it begins with NUL, which is taken off the beginning of all
+//! others, and goes on with the digest of origin and group.
 
 use std::borrow::Cow;
 
 use http::HeaderMap;
+use sha2::{Digest, Sha256};
 
-use super::{error::TagError, query::parameter, scope::Scope};
+use super::{
+    error::TagError,
+    key::{Scheme, canonical_authority, hex},
+    query::parameter,
+    scope::Scope,
+};
 use crate::config::{self, TagPart};
 
 /// Tags that one entry may carry.
@@ -18,6 +27,9 @@ pub const MAX_TAGS: usize = 64;
 /// Bytes of a tag. Longer ones are cut, when stored and when purged alike: then the purge hits too much, never too
 /// little.
 pub const MAX_TAG_BYTES: usize = 128;
+
+/// Begins the tags of groups, and no other.
+const GROUP: char = '\0';
 
 /// A tag of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +68,30 @@ impl Tag {
             .map(<[u8]>::trim_ascii)
             .filter(|tag| !tag.is_empty())
             .map(|tag| Self::new(&String::from_utf8_lossy(tag)))
+    }
+
+    /// The tag of a cache group of one origin (RFC 9875 section 2.1).
+    #[must_use]
+    pub fn of_group(scheme: Scheme, authority: &[u8], group: &[u8]) -> Self {
+        let authority = canonical_authority(scheme, authority);
+        let mut digest = Sha256::new();
+        for part in [scheme.as_str().as_bytes(), &authority, group] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        Self(format!("{GROUP}{}", hex(&digest.finalize())).into())
+    }
+
+    /// Whether it stands for a cache group.
+    #[must_use]
+    pub fn is_group(&self) -> bool {
+        self.0.starts_with(GROUP)
+    }
+
+    /// What ends every entry with this tag.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        Scope::Tag(self.as_str().to_owned())
     }
 
     /// The text.
@@ -142,8 +178,9 @@ impl<'a> TagValues<'a> {
     }
 }
 
-/// The beginning of a text that is kept of a tag.
+/// The part of a text that is kept of a tag.
 pub(crate) fn cut(text: &str) -> &str {
+    let text = text.trim_start_matches(GROUP);
     text.get(..text.floor_char_boundary(MAX_TAG_BYTES)).unwrap_or(text)
 }
 
@@ -173,7 +210,7 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::{MAX_TAG_BYTES, Tag, TagError, TagTemplate, TagValues};
-    use crate::cache::scope::Scope;
+    use crate::cache::{key::Scheme, scope::Scope};
 
     const VALUES: TagValues<'_> = TagValues {
         path: &[("user_id", "u%2F7"), ("bad", "%zz%e2")],
@@ -276,5 +313,35 @@ mod tests {
 
         assert_eq!(super::cut(&long), "a".repeat(MAX_TAG_BYTES - 1));
         assert_eq!(super::cut("é"), "é");
+    }
+
+    #[test]
+    fn a_group_is_a_tag_of_its_origin_that_no_text_can_be() {
+        let of = |scheme, authority: &str, group: &str| {
+            Tag::of_group(scheme, authority.as_bytes(), group.as_bytes())
+        };
+        let group = of(Scheme::Http, "a.example", "scripts");
+
+        assert_eq!(of(Scheme::Http, "A.Example:80", "scripts"), group, "the same origin");
+        for other in [
+            of(Scheme::Https, "a.example", "scripts"),
+            of(Scheme::Http, "b.example", "scripts"),
+            of(Scheme::Http, "a.example:8080", "scripts"),
+            of(Scheme::Http, "a.example", "Scripts"),
+            of(Scheme::Http, "a.examples", "cripts"),
+            Tag::new("scripts"),
+            Tag::new(group.as_str()),
+            Tag::new(&format!("\0{}", group.as_str())),
+        ] {
+            assert_ne!(other, group, "{other:?}");
+        }
+        assert!(group.is_group() && group.as_str().len() <= MAX_TAG_BYTES);
+        assert!(!Tag::new(group.as_str()).is_group());
+        assert_ne!(Scope::tag(group.as_str()), group.scope());
+        let forged = TagTemplate::compile("{query.x}", &[]).unwrap();
+        let query = format!("x={}", group.as_str().replace('\0', "%00"));
+        let values = TagValues { query: Some(query.as_bytes()), ..TagValues::default() };
+        assert!(!forged.tag(&values).is_group());
+        assert_ne!(forged.scope(&values), group.scope());
     }
 }

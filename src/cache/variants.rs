@@ -1,7 +1,7 @@
 //! The variants of one resource, when its answers depend on request fields: which there are, and which of them fits a
 //! request. The entries themselves lie under keys of their own, so that each is evicted on its own.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::HeaderMap;
 
 use super::{key::Key, rfc9111::Selection};
 
@@ -36,10 +36,7 @@ impl Variants {
 
     /// The fields that the newest variant depends on, with the values of this request.
     pub(super) fn selection_of(&self, request: &HeaderMap) -> Option<Selection> {
-        let newest = self.list.first()?;
-        let names: Vec<&str> = newest.selection.names().map(HeaderName::as_str).collect();
-        let vary = HeaderValue::try_from(names.join(",")).ok()?;
-        Selection::of(request, &HeaderMap::from_iter([(header::VARY, vary)])).ok()
+        self.list.first().map(|newest| newest.selection.of_request(request))
     }
 
     /// Puts a variant in, in the place of the one with the same selecting values.

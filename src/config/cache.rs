@@ -47,6 +47,14 @@ pub struct Cache {
     /// Variants of one URL (`Vary`); beyond it requests pass by the cache. Default: 32.
     #[schemars(range(min = 1))]
     pub max_variants: u32,
+    /// Keys that a route may add within a minute; beyond it answers with new keys are not stored, so that a flood of made-up
+    /// queries does not wash out what is in use. Default: 10000.
+    #[schemars(range(min = 1))]
+    pub max_new_keys: u32,
+    /// Request fields that are credentials on your site, beside `Authorization`, `X-API-Key` and their kin: requests that
+    /// have one are neither answered from a rule nor stored by one, unless the route is `public`. Default: [].
+    #[schemars(extend("x-items" = "field"))]
+    pub credentials: Vec<String>,
     /// How long after its end an entry may still be served while the backend gives no answer at all: it cannot be
     /// reached, is silent for `upstream.first_byte`, or its breaker is open. `0s` switches it off. Default: 1h.
     #[serde(with = "units::duration")]
@@ -91,6 +99,8 @@ impl Default for Cache {
             max_ttl: Duration::from_secs(24 * 3600),
             error_max_ttl: Duration::from_secs(10),
             max_variants: 32,
+            max_new_keys: 10_000,
+            credentials: Vec::new(),
             stale_on_disconnect: Duration::from_secs(3600),
             targeted: vec!["CDN-Cache-Control".to_owned()],
             followers: 10_000,

@@ -54,7 +54,9 @@ pub use self::{
     problem::{Problem, Problems, Severity},
     redis::{Redis, RedisEncrypt, RedisMode, RedisNode, RedisUrl},
     reference::reference_markdown,
-    route::{ClientReload, QueryKey, RefreshOn, Route, RouteCache, RouteKey},
+    route::{
+        BypassWhen, ClientReload, Override, QueryKey, RefreshOn, Route, RouteCache, RouteKey, SetCookie,
+    },
     runtime::{Drain, Runtime, RuntimeMode},
     schema::json_schema,
     secret::Secret,

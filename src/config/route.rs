@@ -97,6 +97,31 @@ pub struct RouteCache {
     pub compress: bool,
     /// Whether a client's reload (`Cache-Control: no-cache`) reaches the backend. Default: ignore.
     pub client_reload: ClientReload,
+    /// Lifetime of a 404 or 410 that says nothing about its own; never longer than `ttl`. `0s` never stores one, and
+    /// `ttl_by_status` beats it. Default: 5s.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "TimeOrZero")]
+    pub negative_ttl: Duration,
+    /// What an answer says against being stored and is not listened to: the rule gives it its `ttl` all the same. Only for
+    /// answers of which you know that they are the same for everyone; each one is a warning. Default: [].
+    #[serde(rename = "override")]
+    pub overrides: Vec<Override>,
+    /// What becomes of an answer that sets a cookie. The client that it was fetched for gets its cookie in any case.
+    /// Default: refuse.
+    pub set_cookie: SetCookie,
+    /// Request fields that tell answers apart although the backend does not name them in `Vary`. Default: [].
+    #[schemars(extend("x-items" = "field"))]
+    pub vary: Vec<String>,
+    /// Languages that the backend has, the one it falls back to first. Where answers depend on `Accept-Language` they are
+    /// then told apart by the best of these alone, and the backend is asked for it alone. Default: [].
+    #[schemars(extend("x-items" = "text"))]
+    pub languages: Vec<String>,
+    /// Media types that are stored by this rule, such as `application/json` or `text/*`. Empty stores all of them.
+    /// Default: [].
+    #[schemars(extend("x-items" = "text"))]
+    pub media_types: Vec<String>,
+    /// Requests that pass by the cache: they are not looked up, and their answers are not stored. Default: none.
+    pub bypass_when: Option<BypassWhen>,
     /// What tells entries apart beside method, host and path.
     pub key: RouteKey,
     /// Requests that fetch anew and replace the entry. Default: none.
@@ -117,10 +142,87 @@ impl Default for RouteCache {
             max_body: None,
             compress: false,
             client_reload: ClientReload::Ignore,
+            negative_ttl: Self::NEGATIVE_TTL,
+            overrides: Vec::new(),
+            set_cookie: SetCookie::Refuse,
+            vary: Vec::new(),
+            languages: Vec::new(),
+            media_types: Vec::new(),
+            bypass_when: None,
             key: RouteKey::default(),
             refresh_on: None,
         }
     }
+}
+
+impl RouteCache {
+    /// The life of a 404 or 410: long enough to shield the backend, short enough to be forgiven.
+    const NEGATIVE_TTL: Duration = Duration::from_secs(5);
+}
+
+/// What an answer may say against being stored that a rule does not listen to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Override {
+    /// `Cache-Control: no-store`.
+    NoStore,
+    /// `Cache-Control: private`.
+    Private,
+    /// `Cache-Control: no-cache`.
+    NoCache,
+    /// A lifetime of nothing: `max-age=0`, `s-maxage=0`, or an `Expires` that has passed.
+    MaxAge,
+    /// `Set-Cookie`, which is then taken off the stored copy unless `set_cookie: store` says otherwise.
+    SetCookie,
+}
+
+impl Override {
+    /// The word in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoStore => "no_store",
+            Self::Private => "private",
+            Self::NoCache => "no_cache",
+            Self::MaxAge => "max_age",
+            Self::SetCookie => "set_cookie",
+        }
+    }
+}
+
+/// What becomes of an answer that sets a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SetCookie {
+    /// It is not stored.
+    Refuse,
+    /// It is stored without the cookie.
+    Strip,
+    /// It is stored with the cookie, and everyone gets that cookie.
+    Store,
+}
+
+impl SetCookie {
+    /// The word in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Strip => "strip",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// Requests that pass by the cache. One that meets any of the conditions does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BypassWhen {
+    /// Query parameters with the value that means it, as it is written in a URL: `{ use_cache: "false" }`. The value `*`
+    /// stands for any. Default: {}.
+    pub query: BTreeMap<String, String>,
+    /// Request fields with the value that means it; `*` stands for any. Default: {}.
+    pub headers: BTreeMap<String, String>,
+    /// Cookies with the value that means it; `*` stands for any. Default: {}.
+    pub cookies: BTreeMap<String, String>,
 }
 
 /// Whether a client's reload reaches the backend.

@@ -5,6 +5,7 @@ mod limits;
 mod listeners;
 mod redis;
 mod routes;
+mod rules;
 mod warm;
 
 use super::{
@@ -109,6 +110,7 @@ fn cache(config: &Config, findings: &mut Vec<Finding>) {
     }
     doubles(&cache.targeted, &at("targeted"), findings);
     identity::secret(cache, findings);
+    rules::credentials(cache, findings);
 }
 
 /// Holds the memory tier against the memory limit of the container.

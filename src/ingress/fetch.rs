@@ -14,12 +14,12 @@ use crate::{
     cache::{
         Entry, Generation, Lead, Lookup, Turn,
         rfc9111::{
-            Failure, Merge, RequestHead, ResponseHead, Times, head_contradicts, make_unconditional,
-            may_serve_on_failure, merge,
+            Failure, Merge, RequestHead, ResponseHead, Times, head_contradicts, is_refresh_due,
+            make_unconditional, may_serve_on_failure, merge,
         },
     },
     net::{Body, BodyError, Refusal},
-    telemetry::{CacheStatus, Fwd, Reason},
+    telemetry::{CacheStatus, Fwd, Reason, random},
     upstream::{Call, Error, Timing},
 };
 
@@ -83,7 +83,7 @@ pub(super) async fn fetch(exchange: &mut Exchange, mut plan: Plan) -> Result<Rea
                 outbound.make_unconditional();
                 result = ask(exchange, &outbound, generation).await;
             }
-            merged => return Ok(fill::revalidated(exchange, base, merged, generation, plan.lead.take())),
+            merged => return Ok(fill::revalidated(exchange, base, merged, fetched, plan.lead.take())),
         }
     }
     if let Some(ready) = stale_instead(exchange, &mut plan, &result) {
@@ -101,6 +101,17 @@ pub(super) async fn fetch(exchange: &mut Exchange, mut plan: Plan) -> Result<Rea
         ready.response.headers_mut().insert(header::UPGRADE, http::HeaderValue::from_static("websocket"));
     }
     Ok(ready)
+}
+
+/// Refreshes an entry that is still fresh, if chance will have it so: the more requests it serves, the sooner before its
+/// end one of them does.
+pub(super) fn refresh_early(exchange: &Exchange, found: &Lookup, now_ms: u64) {
+    let policy = &exchange.route.policy;
+    let is_due =
+        |entry: &Arc<Entry>| is_refresh_due(entry.meta(), entry.fetch_ms(), now_ms, random(), policy);
+    if found.entry.as_ref().is_some_and(is_due) {
+        refresh(exchange, found);
+    }
 }
 
 /// Refreshes an entry behind the answer that was served from it. At most one request does so at a time.

@@ -22,11 +22,14 @@ use super::{
 use crate::{
     cache::{
         Entry, Fill, Generation, Key, Lead, MAX_TAGS, NewEntry, Tag, TagValues,
-        rfc9111::{Merge, ResponseHead, Source, Storable, Times, make_private, may_store, vary_by_coding},
+        rfc9111::{
+            Merge, ResponseHead, Source, Storable, Times, cache_groups, jittered, make_private, may_store,
+            vary_by_coding,
+        },
     },
     config::CacheMode,
     net::{Body, BodyError, Chunks},
-    telemetry::{CacheStatus, Fwd, Operation, Reason},
+    telemetry::{CacheStatus, Fwd, Operation, Reason, random},
     upstream::Reply,
 };
 
@@ -67,7 +70,8 @@ pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched
     let Some(key) = key_for(exchange, &plan) else {
         return Ready { response: fetched.reply.response, encoded: None, told: fetched.told };
     };
-    let begun = begin(exchange, outbound, &fetched);
+    let is_known = plan.lookup.as_ref().is_some_and(|lookup| lookup.entry.is_some());
+    let begun = begin(exchange, outbound, &fetched, is_known);
     let Fetched { reply, times, generation, mut told } = fetched;
     let mut response = reply.response;
     let ingress = exchange.ingress();
@@ -149,8 +153,14 @@ fn key_for(exchange: &Exchange, plan: &Plan) -> Option<Key> {
     may_store(of_get).then(|| exchange.key())
 }
 
-/// Whether a copy may be made, by the head of the answer and the room there is.
-fn begin(exchange: &Exchange, outbound: &Outbound, fetched: &Fetched) -> Result<(Storable, Fill), Reason> {
+/// Whether a copy may be made, by the head of the answer and the room there is. `is_known`: there is a copy that it would
+/// replace.
+fn begin(
+    exchange: &Exchange,
+    outbound: &Outbound,
+    fetched: &Fetched,
+    is_known: bool,
+) -> Result<(Storable, Fill), Reason> {
     if exchange.parts.method == Method::HEAD {
         return Err(Reason::Method);
     }
@@ -164,6 +174,11 @@ fn begin(exchange: &Exchange, outbound: &Outbound, fetched: &Fetched) -> Result<
         return Err(Reason::Incomplete);
     }
     let fill = exchange.ingress().cache.fill(policy.max_body_bytes, response.body().exact_len())?;
+    let received_ms = fetched.times.received_ms;
+    if !is_known && !exchange.route.new_keys.take(exchange.ingress().clock.now_ms()) {
+        return Err(Reason::TooManyKeys);
+    }
+    storable.meta = jittered(storable.meta, received_ms, random(), policy);
     Ok((storable, fill))
 }
 
@@ -171,7 +186,10 @@ fn begin(exchange: &Exchange, outbound: &Outbound, fetched: &Fetched) -> Result<
 /// all go, and for a while nobody waits.
 fn free(ingress: &Ingress, lead: Lead, reason: Reason, status: StatusCode) {
     let is_passing = status.is_server_error()
-        || matches!(reason, Reason::Purged | Reason::FillLimit | Reason::RequestNoStore | Reason::Range);
+        || matches!(
+            reason,
+            Reason::Purged | Reason::FillLimit | Reason::TooManyKeys | Reason::RequestNoStore | Reason::Range
+        );
     if is_passing {
         drop(lead);
     } else {
@@ -204,7 +222,23 @@ fn tags_of(exchange: &Exchange, headers: &HeaderMap) -> Vec<Tag> {
             TagValues { path: &parameters, query: exchange.parts.uri.query().map(str::as_bytes), body: &[] };
         tags.extend(exchange.route.tags.iter().map(|template| template.tag(&values)));
     }
-    tags.extend(Tag::named_by(headers).take(MAX_TAGS + 1 - tags.len()));
+    let named = Tag::named_by(headers).chain(groups_of(exchange, headers));
+    tags.extend(named.take(MAX_TAGS + 1 - tags.len()));
+    tags
+}
+
+/// The tags of the groups that an answer belongs to.
+fn groups_of(exchange: &Exchange, headers: &HeaderMap) -> impl Iterator<Item = Tag> {
+    let groups = cache_groups(headers).into_iter();
+    groups.map(|group| Tag::of_group(exchange.scheme, exchange.host.as_bytes(), &group))
+}
+
+/// The tags of a copy that a 304 has renewed: those that the 304 names, or else its own, and the groups of its new head.
+fn renewed_tags(exchange: &Exchange, base: &Entry, head: &HeaderMap, not_modified: &HeaderMap) -> Vec<Tag> {
+    let is_named = Tag::named_by(not_modified).next().is_some();
+    let mut tags = if is_named { tags_of(exchange, not_modified) } else { base.tags().to_vec() };
+    tags.retain(|tag| !tag.is_group());
+    tags.extend(groups_of(exchange, head).take(MAX_TAGS + 1 - tags.len().min(MAX_TAGS)));
     tags
 }
 
@@ -328,7 +362,7 @@ pub(super) fn revalidated(
     exchange: &Exchange,
     base: &Arc<Entry>,
     merged: Merge,
-    generation: Generation,
+    fetched: &Fetched,
     lead: Option<Lead>,
 ) -> Ready {
     let ingress = exchange.ingress();
@@ -336,12 +370,14 @@ pub(super) fn revalidated(
     let (entry, reason) = match merged {
         Merge::Updated { head, storable } => {
             let stored = identity::bound(exchange, storable.meta).ok_or(Reason::StaleOnArrival);
+            let tags = renewed_tags(exchange, base, &head, fetched.reply.response.headers());
             let new = |meta| NewEntry {
+                tags,
                 headers: head,
-                meta,
+                meta: jittered(meta, now_ms, random(), &exchange.route.policy),
                 selection: storable.selection,
                 wants_etag: storable.wants_etag,
-                generation,
+                generation: fetched.generation,
                 ..copy_of(base)
             };
             match stored.and_then(|meta| ingress.cache.renew(new(meta), Some(base), now_ms)) {

@@ -1,5 +1,5 @@
-//! What a successful request ends in the cache: its own target after an unsafe method (RFC 9111 section 4.4), and what its
-//! route says.
+//! What a successful request ends in the cache: its own target after an unsafe method (RFC 9111 section 4.4), the groups
+//! that its answer names (RFC 9875 section 3), and what its route says.
 //!
 //! It is done before the head goes out, so that a client that reads its own write reads no old copy, and again when a
 //! streamed answer ends, as the backend may write at its end. A request that was sent and never answered may have
@@ -14,11 +14,11 @@ use bytes::Bytes;
 use http::Method;
 use tokio::time::Instant;
 
-use super::{Core, exchange::Exchange, respond::Ready};
+use super::{Core, Ingress, exchange::Exchange, respond::Ready};
 use crate::{
     cache::{
-        Scope, TagValues, Target,
-        rfc9111::{invalidated_targets, invalidates},
+        Scheme, Scope, Tag, TagValues, Target,
+        rfc9111::{invalidated_groups, invalidated_targets, invalidates},
     },
     net::{Body, BodyError, Chunks, Refusal},
     telemetry::Operation,
@@ -29,6 +29,7 @@ pub(super) struct Invalidation {
     core: Arc<Core>,
     scopes: Vec<Scope>,
     method: Method,
+    scheme: Scheme,
     host: Vec<u8>,
     target: String,
     is_armed: bool,
@@ -44,7 +45,8 @@ impl Invalidation {
         }
         let mut scopes = Vec::new();
         if !is_safe {
-            scopes.push(target_scope(exchange, exchange.target()));
+            let host = exchange.host.as_bytes();
+            scopes.push(target_scope(exchange.ingress(), exchange.scheme, host, exchange.target()));
         }
         let parameters = exchange.route.parameters(exchange.parts.uri.path());
         let query = exchange.parts.uri.query().map(str::as_bytes);
@@ -54,6 +56,7 @@ impl Invalidation {
             core: Arc::clone(&exchange.core),
             scopes,
             method: exchange.parts.method.clone(),
+            scheme: exchange.scheme,
             host: exchange.host.as_bytes().to_vec(),
             target: exchange.target().to_owned(),
             is_armed: true,
@@ -82,10 +85,12 @@ impl Invalidation {
                 &map,
             );
             for target in invalidated_targets(&head, ready.response.headers()) {
-                let target = String::from_utf8_lossy(&target).into_owned();
-                let host = String::from_utf8_lossy(&this.host).to_ascii_lowercase();
-                this.scopes.push(Scope::of_target(Some(host.into_bytes()), &target));
+                let target = String::from_utf8_lossy(&target);
+                this.scopes.push(target_scope(&this.core.ingress, this.scheme, &this.host, &target));
             }
+            let groups = invalidated_groups(ready.response.headers());
+            let tags = groups.iter().map(|group| Tag::of_group(this.scheme, &this.host, group));
+            this.scopes.extend(tags.map(|tag| tag.scope()));
         }
         this.purge();
         this.core.ingress.cache.announced().await;
@@ -126,18 +131,12 @@ impl Drop for Invalidation {
     }
 }
 
-/// All variants of one path and query of this host, under the key of the route that a GET of it takes.
-fn target_scope(exchange: &Exchange, target: &str) -> Scope {
+/// All variants of one path and query of a host, under the key of the route that a GET of it takes.
+fn target_scope(ingress: &Ingress, scheme: Scheme, host: &[u8], target: &str) -> Scope {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let table = exchange.ingress().table.load();
-    let route = table.find(&Method::GET, exchange.host.as_bytes(), path);
-    let keyed = route.key.query.for_key(query.map(str::as_bytes));
-    Scope::of_request(&Target {
-        scheme: exchange.scheme,
-        authority: exchange.host.as_bytes(),
-        path: path.as_bytes(),
-        query: keyed.as_deref(),
-    })
+    let table = ingress.table.load();
+    let keyed = table.find(&Method::GET, host, path).key.query.for_key(query.map(str::as_bytes));
+    Scope::of_request(&Target { scheme, authority: host, path: path.as_bytes(), query: keyed.as_deref() })
 }
 
 /// A streamed body that invalidates once more when it has ended, or is dropped.

@@ -15,7 +15,8 @@ use crate::{
     cache::{
         Entry, Landed, Lookup, Turn,
         rfc9111::{
-            Admission, Failure, Policy, RequestHead, Reuse, admit, may_reuse, may_serve_on_failure, on_absent,
+            Admission, Failure, Policy, RequestHead, Reuse, admit, is_near_end, may_reuse,
+            may_serve_on_failure, on_absent,
         },
     },
     config::CacheMode,
@@ -64,7 +65,12 @@ pub(super) async fn look(exchange: &mut Exchange) -> Looked {
         redis_us = ingress.telemetry.redis_operation(Operation::Lookup, start);
     }
     let ready = match (verdict, &found.entry) {
-        (Reuse::Fresh, Some(entry)) => stored(exchange, &head, entry, now_ms, Told::hit(found.source)),
+        (Reuse::Fresh, Some(entry)) => {
+            if is_near_end(entry.meta(), entry.fetch_ms(), now_ms) {
+                fetch::refresh_early(exchange, &found, now_ms);
+            }
+            stored(exchange, &head, entry, now_ms, Told::hit(found.source))
+        }
         (Reuse::Stale(reason), Some(entry)) => {
             if reason == Reason::Swr {
                 fetch::refresh(exchange, &found);

@@ -10,7 +10,9 @@ use super::{
 use crate::{
     cache::{
         cookie_values,
-        rfc9111::{RequestHead, add_plain_tags, make_conditional, make_unconditional, normal_encoding},
+        rfc9111::{
+            Languages, RequestHead, add_plain_tags, make_conditional, make_unconditional, normal_encoding,
+        },
     },
     net::headers,
     upstream::{Head, Introduce},
@@ -59,7 +61,19 @@ impl Outbound {
         if outbound.headers.contains_key(header::IF_MATCH) && is_compressed_here(exchange) {
             add_plain_tags(&mut outbound.headers);
         }
+        if may_fill && let Some(languages) = exchange.route.policy.languages() {
+            outbound.ask_for_one_of(languages);
+        }
         outbound
+    }
+
+    /// Leaves the backend no choice but the language by which copies are told apart.
+    fn ask_for_one_of(&mut self, languages: &Languages) {
+        let best = languages.best(&self.headers).and_then(|best| HeaderValue::from_str(best).ok());
+        match best {
+            Some(best) => drop(self.headers.insert(header::ACCEPT_LANGUAGE, best)),
+            None => drop(self.headers.remove(header::ACCEPT_LANGUAGE)),
+        }
     }
 
     /// Asks for the whole answer, whatever the store has.

@@ -12,7 +12,7 @@ use super::{
     identity::{Identifier, Identifiers, KeyRing},
 };
 use crate::{
-    cache::{KeyRule, TagTemplate, rfc9111::Policy},
+    cache::{KeyRule, NewKeys, TagTemplate, rfc9111::Policy},
     config::{self, PathSegment, PathTemplate},
     telemetry::{RouteStats, Telemetry, record},
     upstream::bulkhead::Bulkhead,
@@ -38,6 +38,8 @@ pub(super) struct Route {
     pub(super) first_byte: Option<Duration>,
     /// A bound of its own on what is in flight.
     pub(super) bulkhead: Option<Arc<Bulkhead>>,
+    /// The keys that it has added to the cache of late.
+    pub(super) new_keys: NewKeys,
     /// Its name in purges.
     pub(super) name: Arc<str>,
     template: Option<PathTemplate>,
@@ -161,6 +163,7 @@ impl RouteTable {
             body: ingress.limits.body.bytes(),
             first_byte: None,
             bulkhead: None,
+            new_keys: NewKeys::new(config.cache.max_new_keys),
             name: Arc::from("unmatched"),
             template: None,
         };
@@ -299,6 +302,7 @@ fn compile_route(
         bulkhead: written
             .in_flight
             .map(|size| Arc::new(Bulkhead::new(size, ingress.upstream.queue, ingress.upstream.wait))),
+        new_keys: NewKeys::new(config.cache.max_new_keys),
         name: Arc::from(label),
         template: Some(template.clone()),
     })

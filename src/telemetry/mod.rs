@@ -45,6 +45,7 @@ pub use record::{Basis, CacheStatus, Fwd, HitSource, Kind, Method, Outcome, Reas
 pub use redis::{RedisDrop, RedisFault, RedisStats, ValueFault};
 pub use routes::{RouteStats, UNMATCHED};
 pub use slow::SlowRequest;
+pub(crate) use trace::random;
 pub use trace::{Digits, Trace, TraceId};
 pub use upstream::{BreakerState, UpstreamStats};
 pub use windows::Window;

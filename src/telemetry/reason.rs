@@ -31,6 +31,8 @@ labels! {
         Conditional = "conditional",
         /// The path can be read in more than one way.
         Path = "path",
+        /// The request meets a `bypass_when` of its route.
+        BypassWhen = "bypass_when",
         /// The key has as many variants as are allowed.
         Variants = "variants",
         /// The last answer for this key could not be stored.
@@ -75,6 +77,8 @@ labels! {
         Cors = "cors",
         /// The answer is a stream.
         Streaming = "streaming",
+        /// The answer is of a media type that the route does not store.
+        MediaType = "media_type",
         /// The answer is over the size limit.
         TooLarge = "too_large",
         /// Too many answers are being copied at once.

@@ -154,8 +154,8 @@ fn read_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// A number for identifiers and sampling, never zero: splitmix64 (Steele, Lea, Flood 2014) over a counter per thread.
-pub(super) fn random() -> u64 {
+/// A number for identifiers, sampling and other chance, never zero: splitmix64 (Steele, Lea, Flood 2014) over a counter per thread.
+pub(crate) fn random() -> u64 {
     thread_local! {
         static STATE: Cell<u64> = Cell::new(RandomState::new().build_hasher().finish());
     }

@@ -14,6 +14,7 @@ mod backend_faults;
 mod cache;
 mod cache_encoding;
 mod cache_flight;
+mod cache_rules;
 mod cache_safety;
 mod client_aborts;
 mod connections;

@@ -36,6 +36,10 @@ pub fn admit(request: &RequestHead<'_>, policy: &Policy) -> Admission {
     if *request.method != Method::GET && *request.method != Method::HEAD {
         return Admission::Method;
     }
+    let bypass_when = policy.rule.as_ref().and_then(|rule| rule.bypass_when.as_ref());
+    if bypass_when.is_some_and(|conditions| conditions.is_met_by(request)) {
+        return Admission::Bypass(Reason::BypassWhen);
+    }
     if request.asks(ask::BODY) {
         return Admission::Bypass(Reason::Body);
     }

@@ -1,5 +1,5 @@
 //! Targeted cache-control fields (RFC 9213) as strict structured-field dictionaries (RFC 9651): one error and
-//! the whole field does not exist.
+//! the whole field does not exist. And lists of strings, which are read by the same grammar.
 
 use std::borrow::Cow;
 
@@ -13,16 +13,35 @@ pub(super) fn targeted_directives(
     headers: &HeaderMap,
     targeted: &[HeaderName],
 ) -> Option<ResponseDirectives> {
-    targeted.iter().find_map(|name| {
-        let mut lines = headers.get_all(name).iter();
-        let mut text = Cow::Borrowed(lines.next()?.as_bytes());
-        for line in lines {
-            let text = text.to_mut();
-            text.extend_from_slice(b", ");
-            text.extend_from_slice(line.as_bytes());
-        }
-        parse(&text)
-    })
+    targeted.iter().find_map(|name| parse(&joined(headers, name)?))
+}
+
+/// The strings of a list (RFC 9651 sections 3.1 and 3.3.3), whatever their parameters. None where the field is missing, is
+/// no list, or has a member that is no string.
+pub(super) fn string_list(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<Vec<u8>>> {
+    let text = joined(headers, name)?;
+    let mut input = Input(&text);
+    input.skip(b" ");
+    let mut strings = Vec::new();
+    while !input.0.is_empty() {
+        let Item::String(string) = input.item_or_list()? else { return None };
+        input.parameters()?;
+        strings.push(string);
+        input.next_member()?;
+    }
+    Some(strings)
+}
+
+/// All lines of a field as one.
+fn joined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+    let mut lines = headers.get_all(name).iter();
+    let mut text = Cow::Borrowed(lines.next()?.as_bytes());
+    for line in lines {
+        let text = text.to_mut();
+        text.extend_from_slice(b", ");
+        text.extend_from_slice(line.as_bytes());
+    }
+    Some(text)
 }
 
 /// Reads one field's value. An empty dictionary says nothing and counts as absent.
@@ -37,17 +56,7 @@ fn parse(text: &[u8]) -> Option<ResponseDirectives> {
         input.parameters()?;
         members.keep(key, value);
         count += 1;
-        input.skip(b" \t");
-        if input.0.is_empty() {
-            break;
-        }
-        if !input.take(b',') {
-            return None;
-        }
-        input.skip(b" \t");
-        if input.0.is_empty() {
-            return None;
-        }
+        input.next_member()?;
     }
     if count == 0 { None } else { members.directives() }
 }
@@ -104,6 +113,7 @@ impl Members {
             s_maxage: seconds(self.s_maxage.as_ref())?,
             stale_while_revalidate: seconds(self.stale_while_revalidate.as_ref())?,
             stale_if_error: seconds(self.stale_if_error.as_ref())?,
+            is_broken: false,
             withheld,
         })
     }
@@ -163,6 +173,19 @@ impl<'a> Input<'a> {
             self.0 = rest;
         }
         *first == expected
+    }
+
+    /// Goes on to the next member, or to the end. A comma with nothing behind it is an error.
+    fn next_member(&mut self) -> Option<()> {
+        self.skip(b" \t");
+        if self.0.is_empty() {
+            return Some(());
+        }
+        if !self.take(b',') {
+            return None;
+        }
+        self.skip(b" \t");
+        (!self.0.is_empty()).then_some(())
     }
 
     fn next(&mut self) -> Option<u8> {

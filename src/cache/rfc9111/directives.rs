@@ -23,6 +23,8 @@ pub(super) struct ResponseDirectives {
     pub(super) s_maxage: Option<u32>,
     pub(super) stale_while_revalidate: Option<u32>,
     pub(super) stale_if_error: Option<u32>,
+    /// The field cannot be read to its end, so that nobody knows what else it forbids. Counts as `no-store`.
+    pub(super) is_broken: bool,
     /// Fields that `no-cache="..."` and `private="..."` keep out of the stored copy.
     pub(super) withheld: Vec<HeaderName>,
 }
@@ -47,7 +49,7 @@ impl ResponseDirectives {
             for member in Members(line.as_bytes()) {
                 match member {
                     Member::Directive(name, value) => read.take(name, value),
-                    Member::Broken => read.no_store = true,
+                    Member::Broken => (read.no_store, read.is_broken) = (true, true),
                 }
             }
         }

@@ -1,10 +1,34 @@
 //! `Accept-Language` as an order of preference (RFC 9110 section 12.5.4), so that spelling alone does not
 //! make variants.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, header};
 
 /// A longer list is compared as it is written.
 const MAX_RANGES: usize = 32;
+
+/// The languages that a backend has, in the operator's order. A clone costs a reference count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Languages(Arc<[Box<str>]>);
+
+impl Languages {
+    /// Nothing for an empty list.
+    #[must_use]
+    pub fn new(tags: &[String]) -> Option<Self> {
+        (!tags.is_empty()).then(|| Self(tags.iter().map(|tag| tag.as_str().into()).collect()))
+    }
+
+    /// The language that a request wants most of these; of those it wants alike the first. None where it wants none of
+    /// them, says nothing, or cannot be read.
+    #[must_use]
+    pub fn best(&self, request: &HeaderMap) -> Option<&str> {
+        let ranges = LanguageRanges::of(request)?;
+        let weighed = self.0.iter().map(|language| (ranges.weight_of(language), language));
+        let best = weighed.reduce(|best, next| if next.0 > best.0 { next } else { best });
+        best.filter(|(weight, _)| *weight > 0).map(|(_, language)| &**language)
+    }
+}
 
 /// Language ranges in lower case, the most wanted first, those wanted alike by name.
 #[derive(Debug)]
@@ -46,6 +70,26 @@ impl LanguageRanges {
             text.extend_from_slice(name);
         }
         text
+    }
+}
+
+impl LanguageRanges {
+    /// How much a language is wanted. `de` stands for `de-CH` (RFC 4647 section 3.3.1), and `de-CH` is content with `de`
+    /// (section 3.4); `*` stands for what no other range names. Who refuses a language by its name does not get it.
+    fn weight_of(&self, language: &str) -> u16 {
+        let language = language.to_ascii_lowercase().into_bytes();
+        let is_below = |long: &[u8], short: &[u8]| {
+            long.strip_prefix(short).is_some_and(|rest| rest.first() == Some(&b'-'))
+        };
+        let named = |(_, name): &&(u16, Vec<u8>)| *name == language;
+        if self.0.iter().any(|range| named(&range) && range.0 == 0) {
+            return 0;
+        }
+        let fits = |(_, name): &&(u16, Vec<u8>)| {
+            *name == language || is_below(&language, name) || is_below(name, &language)
+        };
+        let any = || self.0.iter().filter(|(_, name)| name == b"*").map(|(weight, _)| *weight).max();
+        self.0.iter().filter(fits).map(|(weight, _)| *weight).max().or_else(any).unwrap_or(0)
     }
 }
 
@@ -93,7 +137,7 @@ fn weight(parameter: &[u8]) -> Option<u16> {
 mod tests {
     use http::{HeaderMap, HeaderValue, header};
 
-    use super::{LanguageRanges, is_first_choice};
+    use super::{LanguageRanges, Languages, is_first_choice};
 
     fn ranges(lines: &[&str]) -> Option<LanguageRanges> {
         let mut headers = HeaderMap::new();
@@ -154,5 +198,38 @@ mod tests {
                 "{line} {content}"
             );
         }
+    }
+
+    #[test]
+    fn the_best_of_what_the_backend_speaks_is_what_is_wanted_most() {
+        let languages = ["en", "de", "pt-BR"].map(str::to_owned);
+        let languages = Languages::new(&languages).unwrap();
+        for (line, best) in [
+            ("de", Some("de")),
+            ("DE-ch", Some("de")),
+            ("de-CH, en;q=0.8", Some("de")),
+            ("de-CH;q=0.5, en;q=0.8", Some("en")),
+            ("en-US,en;q=0.9,de;q=0.8", Some("en")),
+            ("fr, de;q=0.3, en;q=0.2", Some("de")),
+            ("de, en", Some("en")),
+            ("pt", Some("pt-BR")),
+            ("pt-br", Some("pt-BR")),
+            ("pt-PT", None),
+            ("*", Some("en")),
+            ("en;q=0, *", Some("de")),
+            ("en;q=0, en-US", None),
+            ("*;q=0.1, de;q=0.5", Some("de")),
+            ("fr, *;q=0.1", Some("en")),
+            ("fr", None),
+            ("english", None),
+            ("*;q=0", None),
+            ("de;q=x", None),
+            ("", None),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT_LANGUAGE, line.parse().unwrap())]);
+            assert_eq!(languages.best(&headers), best, "{line}");
+        }
+        assert_eq!(languages.best(&HeaderMap::new()), None);
+        assert_eq!(Languages::new(&[]), None);
     }
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use crate::config::{Cache, CacheMode, ClientReload, Profile, RouteCache};
+use super::{bypass::BypassWhen, language::Languages, media::MediaRange};
+use crate::config::{Cache, CacheMode, ClientReload, Override, Profile, RouteCache, SetCookie};
 
 /// How long answers of a route live that say nothing themselves, and what goes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Lifetime of 200, 203, 204, 300, 301 and 308, and at most 5 seconds of it for 404 and 410.
+    /// Lifetime of 200, 203, 204, 300, 301 and 308, and at most [`Rule::negative_ttl`] of it for 404 and 410.
     pub ttl: Option<Duration>,
     /// Lifetimes of single statuses; they beat `ttl`. Statuses that no rule may store are ignored.
     pub ttl_by_status: Vec<(u16, Duration)>,
@@ -28,6 +29,20 @@ pub struct Rule {
     pub origin_keyed: bool,
     /// Whether the cookies that matter are part of the key and the others are kept from the backend.
     pub cookies_keyed: bool,
+    /// The longest life of a 404 or 410 that no other key names.
+    pub negative_ttl: Duration,
+    /// What an answer says against being stored that is not listened to.
+    pub overrides: Vec<Override>,
+    /// What becomes of answers that set a cookie.
+    pub set_cookie: SetCookie,
+    /// Request fields that tell answers apart beside those that the answer names.
+    pub vary: Vec<HeaderName>,
+    /// What the backend speaks, where that is known.
+    pub languages: Option<Languages>,
+    /// The media types that the rule stores; empty is all.
+    pub media_types: Vec<MediaRange>,
+    /// Requests that pass by the cache.
+    pub bypass_when: Option<BypassWhen>,
 }
 
 /// Everything a decision needs to know besides the heads and the time. Compiled once per route.
@@ -76,6 +91,13 @@ impl Default for Rule {
             client_reload: false,
             origin_keyed: true,
             cookies_keyed: false,
+            negative_ttl: RouteCache::default().negative_ttl,
+            overrides: Vec::new(),
+            set_cookie: SetCookie::Refuse,
+            vary: Vec::new(),
+            languages: None,
+            media_types: Vec::new(),
+            bypass_when: None,
         }
     }
 }
@@ -96,7 +118,7 @@ impl Policy {
             max_body_bytes: route.and_then(|route| route.max_body).unwrap_or(cache.max_body).bytes(),
             compress: route.is_some_and(|route| route.compress && route.public),
             targeted: cache.targeted.iter().filter_map(|name| name.parse().ok()).collect(),
-            credentials: Vec::new(),
+            credentials: cache.credentials.iter().filter_map(|name| name.parse().ok()).collect(),
         }
     }
 
@@ -119,16 +141,33 @@ impl Policy {
         self.is_rfc() && self.rule.is_none()
     }
 
+    /// What the backend of this route speaks, where that is known: then it is asked for the best of these alone, and
+    /// copies are told apart by it.
+    #[must_use]
+    pub fn languages(&self) -> Option<&Languages> {
+        self.rule.as_ref()?.languages.as_ref()
+    }
+
+    /// The request fields that tell answers of this route apart, whatever they say themselves.
+    pub(super) fn vary(&self) -> &[HeaderName] {
+        self.rule.as_ref().map(|rule| rule.vary.as_slice()).unwrap_or_default()
+    }
+
+    /// What becomes of answers that set a cookie. In profile `rfc` they are like any other unless the route says more.
+    pub(super) fn set_cookie(&self) -> SetCookie {
+        let of_route = self.rule.as_ref().map_or(SetCookie::Refuse, |rule| match rule.set_cookie {
+            SetCookie::Refuse if rule.overrides.contains(&Override::SetCookie) => SetCookie::Strip,
+            said => said,
+        });
+        if self.is_rfc() && of_route == SetCookie::Refuse { SetCookie::Store } else { of_route }
+    }
+
     pub(super) fn is_rfc(&self) -> bool {
         self.profile == Profile::Rfc
     }
 }
 
 impl Rule {
-    /// The longest life of a 404 or 410 that no rule names: long enough to shield, short enough to be
-    /// forgiven.
-    const NEGATIVE: Duration = Duration::from_secs(5);
-
     /// Compiles a route's settings.
     #[must_use]
     pub fn from_config(route: &RouteCache) -> Self {
@@ -142,6 +181,13 @@ impl Rule {
             client_reload: route.client_reload == ClientReload::Allow,
             origin_keyed: true,
             cookies_keyed: !route.key.cookies.is_empty(),
+            negative_ttl: route.negative_ttl,
+            overrides: route.overrides.clone(),
+            set_cookie: route.set_cookie,
+            vary: route.vary.iter().filter_map(|name| name.parse().ok()).collect(),
+            languages: Languages::new(&route.languages),
+            media_types: route.media_types.iter().filter_map(|range| MediaRange::parse(range)).collect(),
+            bypass_when: route.bypass_when.as_ref().map(BypassWhen::from_config),
         }
     }
 
@@ -155,7 +201,7 @@ impl Rule {
             return Some(*ttl);
         }
         let ttl = self.ttl?;
-        Some(if is_negative { ttl.min(Self::NEGATIVE) } else { ttl })
+        Some(if is_negative { ttl.min(self.negative_ttl) } else { ttl })
     }
 }
 

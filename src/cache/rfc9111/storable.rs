@@ -10,16 +10,27 @@ use super::{
     freshness::{Said, remaining_ms},
     head::{RequestHead, ResponseHead, Times, ask},
     invalidate::is_own_location,
+    media::essence,
     meta::{Meta, Source, moment, seconds_ms, whole_ms},
+    overrule::overrule,
     policy::{Policy, Rule},
-    vary::{Selection, varies_by},
+    vary::{Selection, Told, varies_by},
 };
-use crate::telemetry::record::Reason;
+use crate::{config::SetCookie, telemetry::record::Reason};
 
 /// Fields that tell users apart. A rule does not store answers that vary by them, as nobody has said that
 /// they are shared.
-const TELLS_USERS_APART: [&str; 6] =
-    ["cookie", "authorization", "proxy-authorization", "x-api-key", "user-agent", "referer"];
+const TELLS_USERS_APART: [&str; 9] = [
+    "cookie",
+    "authorization",
+    "proxy-authorization",
+    "x-api-key",
+    "api-key",
+    "x-auth-token",
+    "x-access-token",
+    "user-agent",
+    "referer",
+];
 
 /// What is to be kept beside the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,10 +79,11 @@ pub fn may_store(
     policy: &Policy,
 ) -> Result<Storable, Reason> {
     refuse_request(request)?;
-    let said = Said::of(response, times, policy);
+    let mut said = Said::of(response, times, policy);
+    let is_overruled = overrule(&mut said, policy);
     refuse_method(request, response, &said, policy)?;
     refuse_answer(response, &said, policy)?;
-    let (source, lifetime_ms) = lifetime(&said, policy)?;
+    let (source, lifetime_ms) = lifetime(&said, policy, is_overruled)?;
     if source == Source::Rule || policy.is_personal() {
         refuse_under_rule(request, response, policy)?;
     } else {
@@ -84,7 +96,8 @@ pub fn may_store(
     if !policy.is_rfc() && names_one_origin(response.headers, policy) {
         return Err(Reason::Cors);
     }
-    let mut selection = Selection::of(request.headers, response.headers)?;
+    let told = Told { fields: policy.vary(), languages: policy.languages() };
+    let mut selection = Selection::told(request.headers, response.headers, told)?;
     if policy.compress && !response.headers.contains_key(header::CONTENT_ENCODING) {
         // The backend was asked for the plain body, whatever the client accepts, and everybody may have that.
         selection = selection.without(&header::ACCEPT_ENCODING);
@@ -102,7 +115,11 @@ pub fn may_store(
         && !response.headers.contains_key(header::ETAG);
     let date = said.is_date_ours.then_some(said.date);
     let is_encodable = policy.compress && is_encodable(response.status, response.headers);
-    Ok(Storable { meta, selection, wants_etag, is_encodable, withheld: said.directives.withheld, date })
+    let mut withheld = said.directives.withheld;
+    if policy.set_cookie() == SetCookie::Strip {
+        withheld.push(header::SET_COOKIE);
+    }
+    Ok(Storable { meta, selection, wants_etag, is_encodable, withheld, date })
 }
 
 fn refuse_request(request: &RequestHead<'_>) -> Result<(), Reason> {
@@ -153,7 +170,7 @@ fn refuse_answer(response: &ResponseHead<'_>, said: &Said, policy: &Policy) -> R
     if directives.private {
         return Err(Reason::Private);
     }
-    if response.headers.contains_key(header::SET_COOKIE) && !policy.is_rfc() {
+    if response.headers.contains_key(header::SET_COOKIE) && policy.set_cookie() == SetCookie::Refuse {
         return Err(Reason::SetCookie);
     }
     if is_stream(response.headers) {
@@ -172,9 +189,14 @@ fn refuse_answer(response: &ResponseHead<'_>, said: &Said, policy: &Policy) -> R
     Ok(())
 }
 
-/// The lifetime and whose word it is. A rule speaks only where the answer is silent.
-fn lifetime(said: &Said, policy: &Policy) -> Result<(Source, i64), Reason> {
+/// The lifetime and whose word it is. A rule speaks only where the answer is silent, or where the operator overrules it:
+/// then what else the answer says of its life still bounds it.
+fn lifetime(said: &Said, policy: &Policy, is_overruled: bool) -> Result<(Source, i64), Reason> {
     let stated = said.lifetime_ms.or(said.directives.no_cache.then_some(0));
+    let ruled = policy.rule.as_ref().and_then(|rule| rule.lifetime(said.status)).map(whole_ms);
+    if let Some(ruled_ms) = ruled.filter(|_| is_overruled) {
+        return Ok((Source::Rule, stated.map_or(ruled_ms, |stated_ms| stated_ms.min(ruled_ms))));
+    }
     if let Some(lifetime_ms) = stated {
         if !policy.origin {
             return Err(Reason::NoFreshness);
@@ -183,9 +205,8 @@ fn lifetime(said: &Said, policy: &Policy) -> Result<(Source, i64), Reason> {
         let cap_ms = if is_capped { whole_ms(policy.error_max_ttl) } else { i64::MAX };
         return Ok((Source::Origin, lifetime_ms.min(cap_ms)));
     }
-    if let Some(rule) = policy.rule.as_ref().filter(|_| policy.has_rule()) {
-        let ttl = rule.lifetime(said.status).filter(|ttl| !ttl.is_zero()).ok_or(Reason::Status)?;
-        return Ok((Source::Rule, whole_ms(ttl)));
+    if policy.has_rule() {
+        return ruled.filter(|ttl_ms| *ttl_ms > 0).map(|ttl_ms| (Source::Rule, ttl_ms)).ok_or(Reason::Status);
     }
     if !policy.origin {
         return Err(Reason::NoFreshness);
@@ -208,9 +229,15 @@ fn refuse_under_rule(
         return Err(bar);
     }
     // By the credential of the identity an answer may vary: then it fits no other token of the same user.
-    let mut foreign = TELLS_USERS_APART.iter().filter(|name| !request.owns(name));
+    let credentials = policy.credentials.iter().map(HeaderName::as_str);
+    let mut foreign = TELLS_USERS_APART.into_iter().chain(credentials).filter(|name| !request.owns(name));
     if foreign.any(|name| varies_by(response.headers, name)) {
         return Err(Reason::VaryCredential);
+    }
+    let media_types = policy.rule.as_ref().map(|rule| rule.media_types.as_slice()).unwrap_or_default();
+    let is_of_rule = |essence: &[u8]| media_types.iter().any(|range| range.has(essence));
+    if !media_types.is_empty() && !essence(response.headers).is_some_and(is_of_rule) {
+        return Err(Reason::MediaType);
     }
     Ok(())
 }
@@ -267,9 +294,7 @@ const fn is_understood(status: u16) -> bool {
 
 /// Media types whose body is a conversation rather than a document.
 fn is_stream(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return false };
-    let essence =
-        value.as_bytes().split(|byte| matches!(byte, b';' | b',')).next().unwrap_or_default().trim_ascii();
+    let Some(essence) = essence(headers) else { return false };
     let is = |name: &str| essence.eq_ignore_ascii_case(name.as_bytes());
     let is_grpc = essence.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"));
     is_grpc

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
     coding::{Accepted, is_accepted_by},
-    language::{LanguageRanges, is_first_choice},
+    language::{LanguageRanges, Languages, is_first_choice},
 };
 use crate::telemetry::record::Reason;
 
@@ -37,6 +37,17 @@ enum Wanted {
     Encoding(&'static str),
     /// Language ranges in order of preference, and the language of the answer.
     Languages { order: Vec<u8>, content: Option<HeaderValue> },
+    /// The best of the languages that there are; none where none of them is wanted.
+    Language { offered: Languages, best: Option<Box<str>> },
+}
+
+/// What the operator says about the answers of a route, beside what they say themselves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told<'a> {
+    /// Fields that tell answers apart although they do not name them.
+    pub(super) fields: &'a [HeaderName],
+    /// The languages that there are.
+    pub(super) languages: Option<&'a Languages>,
 }
 
 impl Selection {
@@ -46,21 +57,43 @@ impl Selection {
     ///
     /// [`Reason::VaryStar`] where no later request can be known to fit.
     pub fn of(request: &HeaderMap, response: &HeaderMap) -> Result<Self, Reason> {
+        Self::told(request, response, Told::default())
+    }
+
+    /// The same with what the operator says.
+    pub(super) fn told(request: &HeaderMap, response: &HeaderMap, told: Told<'_>) -> Result<Self, Reason> {
         let mut fields: Vec<Field> = Vec::new();
-        for member in members(response) {
-            // `*` is a field name by its syntax, but means that more than fields was looked at.
-            let name =
-                HeaderName::from_bytes(member).ok().filter(|_| member != b"*").ok_or(Reason::VaryStar)?;
+        // `*` is a field name by its syntax, but means that more than fields was looked at.
+        let named = members(response).map(|member| {
+            HeaderName::from_bytes(member).ok().filter(|_| member != b"*").ok_or(Reason::VaryStar)
+        });
+        for name in named.chain(told.fields.iter().cloned().map(Ok)) {
+            let name = name?;
             if fields.iter().any(|field| field.name == name) {
                 continue;
             }
             if fields.len() == MAX_FIELDS {
                 return Err(Reason::VaryStar);
             }
-            let wanted = Wanted::of(&name, request, response);
+            let wanted = Wanted::of(&name, request, response, told.languages);
             fields.push(Field { line: single_line(request, &name).cloned(), name, wanted });
         }
         Ok(Self { fields })
+    }
+
+    /// The same fields with the values of another request, which has no answer yet.
+    #[must_use]
+    pub fn of_request(&self, request: &HeaderMap) -> Self {
+        let unknown = HeaderMap::new();
+        let fields = self.fields.iter().map(|Field { name, wanted, .. }| {
+            let languages = match wanted {
+                Wanted::Language { offered, .. } => Some(offered),
+                Wanted::Absent | Wanted::Exact(_) | Wanted::Encoding(_) | Wanted::Languages { .. } => None,
+            };
+            let wanted = Wanted::of(name, request, &unknown, languages);
+            Field { name: name.clone(), line: single_line(request, name).cloned(), wanted }
+        });
+        Self { fields: fields.collect() }
     }
 
     /// Whether the answer fits a request: each field is equal after normalisation, or absent in both.
@@ -97,6 +130,7 @@ impl Selection {
                 Wanted::Exact(value) => (1, value),
                 Wanted::Encoding(class) => (2, class.as_bytes()),
                 Wanted::Languages { order, .. } => (3, order),
+                Wanted::Language { best, .. } => (4, best.as_deref().unwrap_or_default().as_bytes()),
             };
             for part in [field.name.as_str().as_bytes(), &[kind], value] {
                 text.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -110,7 +144,10 @@ impl Selection {
 impl Field {
     fn matches(&self, request: &HeaderMap) -> bool {
         if !request.contains_key(&self.name) {
-            return matches!(self.wanted, Wanted::Absent | Wanted::Encoding("identity"));
+            return matches!(
+                self.wanted,
+                Wanted::Absent | Wanted::Encoding("identity") | Wanted::Language { best: None, .. }
+            );
         }
         if self.line.is_some() && single_line(request, &self.name) == self.line.as_ref() {
             return true;
@@ -123,12 +160,18 @@ impl Field {
                 let is_content = |content: &HeaderValue| is_first_choice(&ranges, content.as_bytes());
                 ranges.order() == *order || content.as_ref().is_some_and(is_content)
             }),
+            Wanted::Language { offered, best } => offered.best(request) == best.as_deref(),
         }
     }
 }
 
 impl Wanted {
-    fn of(name: &HeaderName, request: &HeaderMap, response: &HeaderMap) -> Self {
+    fn of(
+        name: &HeaderName,
+        request: &HeaderMap,
+        response: &HeaderMap,
+        languages: Option<&Languages>,
+    ) -> Self {
         if *name == header::ACCEPT_ENCODING {
             // The class stands for the answer only if the answer is in a coding that everyone of the class
             // accepts.
@@ -136,6 +179,10 @@ impl Wanted {
             if let Some(class) = class.filter(|class| is_accepted_by(class, response)) {
                 return Self::Encoding(class);
             }
+        }
+        if let Some(offered) = languages.filter(|_| *name == header::ACCEPT_LANGUAGE) {
+            let best = offered.best(request).map(Into::into);
+            return Self::Language { offered: offered.clone(), best };
         }
         if !request.contains_key(name) {
             return Self::Absent;

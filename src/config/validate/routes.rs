@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, doubles, identity};
+use super::{Finding, doubles, identity, rules};
 use crate::config::{
     Config, Ingress, PathTemplate, QueryKey, Route, RouteCache, TagPart, TagTemplate, format_duration,
     path::YamlPath,
@@ -37,6 +37,7 @@ pub(super) fn check(config: &Config, ingress: &Ingress, findings: &mut Vec<Findi
             key(rule, cache, findings);
             identity::check(&rule.path.key("cache"), cache, ingress, findings);
             compression(rule, cache, findings);
+            rules::check(&rule.path.key("cache"), cache, &config.cache, findings);
             tags(rule, &cache.tags, "cache.tags", findings);
         }
         tags(rule, &rule.route.invalidates, "invalidates", findings);

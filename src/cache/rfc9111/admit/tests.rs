@@ -7,10 +7,10 @@ use http::Method;
 use super::{Admission, admit};
 use crate::{
     cache::rfc9111::{
-        Policy, RequestHead, Rule,
+        BypassWhen, Policy, RequestHead, Rule,
         fixture::{Lines, default, get, headers, ruled, ruled_by},
     },
-    config::CacheMode,
+    config::{self, CacheMode},
     telemetry::record::Reason,
 };
 
@@ -169,4 +169,19 @@ fn a_name_from_a_proxy_or_a_cookie_excuses_no_other_credential() {
     let lines = headers(&[("x-api-key", "k"), ("cookie", "a=b")]);
     let own = "x-api-key".parse().unwrap();
     assert_eq!(admit(&get(&lines).identified(&own), &policy), Admission::Lookup);
+}
+
+#[test]
+fn what_the_operator_keeps_away_goes_past_the_store_with_and_without_a_lifetime() {
+    let written = config::BypassWhen {
+        headers: [("X-Preview".to_owned(), "1".to_owned())].into(),
+        ..config::BypassWhen::default()
+    };
+    let bypass_when = Some(BypassWhen::from_config(&written));
+    for rule in [ruled().rule.unwrap(), Rule::default()] {
+        let policy = ruled_by(Rule { bypass_when: bypass_when.clone(), ..rule });
+
+        assert_eq!(admission(&[("x-preview", "1")], &policy), Admission::Bypass(Reason::BypassWhen));
+        assert_eq!(admission(&[("x-preview", "0")], &policy), Admission::Lookup);
+    }
 }

@@ -49,18 +49,29 @@ fn a_route_overrides_mode_and_size_and_brings_its_rule() {
         mode: Some(CacheMode::Observe),
         ttl: Some(Duration::from_secs(60)),
         client_reload: ClientReload::Allow,
+        vary: vec!["X-Device".to_owned(), "no name".to_owned()],
+        languages: vec!["en".to_owned()],
+        media_types: vec!["text/*".to_owned(), "none".to_owned()],
         ..RouteCache::default()
     };
-    let cache =
-        Cache { targeted: vec!["X-Cache-Control".to_owned(), "no name".to_owned()], ..Cache::default() };
+    let cache = Cache {
+        targeted: vec!["X-Cache-Control".to_owned(), "no name".to_owned()],
+        credentials: vec!["X-Session-Token".to_owned(), "no name".to_owned()],
+        ..Cache::default()
+    };
 
     let plain = Policy::from_config(&cache, None);
     let policy = Policy::from_config(&cache, Some(&route));
 
     assert_eq!((plain.mode, plain.has_rule()), (CacheMode::Serve, false));
     assert_eq!((policy.mode, policy.has_rule()), (CacheMode::Observe, true));
-    assert!(policy.rule.is_some_and(|rule| rule.client_reload && rule.origin_keyed && !rule.cookies_keyed));
     assert_eq!(policy.targeted, ["x-cache-control"]);
+    assert_eq!(policy.credentials, ["x-session-token"]);
+    assert_eq!(policy.vary(), ["x-device"]);
+    assert!(policy.languages().is_some() && plain.languages().is_none() && plain.vary().is_empty());
     assert_eq!(plain.max_body_bytes, 1 << 20);
+    let rule = policy.rule.unwrap();
+    assert!(rule.client_reload && rule.origin_keyed && !rule.cookies_keyed);
+    assert_eq!((rule.media_types.len(), rule.negative_ttl), (1, Duration::from_secs(5)));
     assert!(!Policy::from_config(&cache, Some(&RouteCache::default())).has_rule());
 }

@@ -6,10 +6,11 @@ use http::{Method, StatusCode};
 
 use crate::{
     cache::rfc9111::{
-        Policy, RequestHead, ResponseHead, Rule, Source,
+        Languages, MediaRange, Policy, RequestHead, ResponseHead, Rule, Source,
         fixture::{AT_NOW, Lines, NOW_MS, default, get, headers, rfc, ruled, ruled_by, store, store_plain},
         may_store,
     },
+    config::{Override, SetCookie},
     telemetry::record::Reason,
 };
 
@@ -356,4 +357,183 @@ fn one_users_own_answer_is_stored_for_a_known_user_alone() {
     assert_eq!(stored(false, &[A_MINUTE], &personal(None)), Err(Reason::Identity));
     assert_eq!(stored(true, &[], &personal(Some(60))), Ok(Source::Rule));
     assert_eq!(stored(true, &[], &personal(None)), Err(Reason::NoFreshness));
+}
+
+#[test]
+fn a_rule_overrules_only_the_words_that_it_names() {
+    use Override::{MaxAge, NoCache, NoStore, Private};
+    let all = [NoStore, Private, NoCache, MaxAge];
+    let rule = |seconds| Ok((Source::Rule, seconds));
+    let origin = |seconds| Ok((Source::Origin, seconds));
+    for (control, words, expected) in [
+        ("no-store", &[][..], Err(Reason::NoStore)),
+        ("no-store", &[NoStore], rule(60)),
+        ("no-store", &[Private, NoCache, MaxAge], Err(Reason::NoStore)),
+        ("private", &[Private], rule(60)),
+        ("private", &[NoStore, NoCache, MaxAge], Err(Reason::Private)),
+        ("private, no-store", &[Private], Err(Reason::NoStore)),
+        ("private, no-store", &[Private, NoStore], rule(60)),
+        ("no-cache", &[NoCache], rule(60)),
+        ("no-cache", &[NoStore, Private, MaxAge], Err(Reason::NoCache)),
+        ("max-age=0", &[MaxAge], rule(60)),
+        ("max-age=x", &[MaxAge], rule(60)),
+        ("s-maxage=0", &[MaxAge], rule(60)),
+        ("max-age=0", &[NoStore, Private, NoCache], Err(Reason::StaleOnArrival)),
+        // What is not overruled still bounds the life.
+        ("private, max-age=30", &[Private], rule(30)),
+        ("private, max-age=300", &[Private], rule(60)),
+        ("private, max-age=0", &[Private], Err(Reason::StaleOnArrival)),
+        ("private, max-age=0", &[Private, MaxAge], rule(60)),
+        ("no-cache, max-age=0", &[MaxAge], Err(Reason::NoCache)),
+        ("no-cache, no-store, must-revalidate, max-age=0", &all, rule(60)),
+        // Behind a quote that does not end there may be any other word.
+        ("x=\", private", &all, Err(Reason::NoStore)),
+        // Nothing to overrule: the answer's own word stands.
+        ("max-age=30", &all, origin(30)),
+        ("public", &all, rule(60)),
+    ] {
+        let policy = ruled_by(Rule { overrides: words.to_vec(), ..ruled().rule.unwrap() });
+        assert_eq!(life(200, &[("cache-control", control)], &policy), expected, "{control} {words:?}");
+    }
+    let policy = ruled_by(Rule { overrides: all.to_vec(), ..ruled().rule.unwrap() });
+    assert_eq!(life(200, &[("expires", "0")], &policy), rule(60));
+    assert_eq!(life(200, &[("cdn-cache-control", "no-store"), A_MINUTE], &policy), rule(60));
+    assert_eq!(life(404, &[("cache-control", "no-store")], &policy), rule(5));
+    assert_eq!(
+        life(200, &[("set-cookie", "a=b"), ("cache-control", "private")], &policy),
+        Err(Reason::SetCookie)
+    );
+    assert_eq!(life(200, &[("vary", "*"), ("cache-control", "private")], &policy), Err(Reason::VaryStar));
+}
+
+/// An overruled answer is a rule's copy: credentials bar it, and a status without a life under the rule is not made the
+/// backend's own word by what was taken off it.
+#[test]
+fn an_overruled_answer_is_held_to_the_rules_for_rules() {
+    let overrides = vec![Override::Private, Override::NoStore, Override::NoCache, Override::MaxAge];
+    let policy = ruled_by(Rule { overrides: overrides.clone(), ..ruled().rule.unwrap() });
+    let private = ("cache-control", "private, max-age=30");
+
+    for (line, reason) in [
+        (("authorization", "Bearer x"), Reason::Authorization),
+        (("cookie", "a=b"), Reason::Cookie),
+        (("x-api-key", "x"), Reason::Credential),
+    ] {
+        assert_eq!(store(&[line], 200, &[private], &policy).err(), Some(reason), "{line:?}");
+    }
+    assert_eq!(store_plain(&[private, ("vary", "cookie")], &policy).err(), Some(Reason::VaryCredential));
+    for status in [201, 302, 303, 307, 401, 403, 429, 500, 503] {
+        assert_eq!(life(status, &[private], &policy), Err(Reason::Private), "{status}");
+    }
+    assert_eq!(life(206, &[private], &policy), Err(Reason::Status));
+    let without_ttl = ruled_by(Rule { overrides, ..Rule::default() });
+    assert_eq!(life(200, &[private], &without_ttl), Err(Reason::Private));
+}
+
+#[test]
+fn an_answer_that_sets_a_cookie_is_refused_stripped_or_stored_as_the_route_says() {
+    let lines = &[("set-cookie", "a=b"), ("set-cookie", "c=d"), ("x-a", "1")];
+    let rule = |set_cookie| Rule { set_cookie, ..ruled().rule.unwrap() };
+    let overruled = Rule { overrides: vec![Override::SetCookie], ..ruled().rule.unwrap() };
+    let overruled_and_stored = Rule { set_cookie: SetCookie::Store, ..overruled.clone() };
+    let cookies = |policy: &Policy, lines: Lines<'_>| {
+        let storable = store_plain(lines, policy)?;
+        let head = storable.head(&headers(lines));
+        assert_eq!(head.get("x-a").unwrap(), "1");
+        Ok(head.get_all("set-cookie").iter().count())
+    };
+
+    for (rule, expected) in [
+        (rule(SetCookie::Refuse), Err(Reason::SetCookie)),
+        (rule(SetCookie::Strip), Ok(0)),
+        (rule(SetCookie::Store), Ok(2)),
+        (overruled, Ok(0)),
+        (overruled_and_stored, Ok(2)),
+    ] {
+        let policy = ruled_by(rule.clone());
+        assert_eq!(cookies(&policy, lines), expected, "{rule:?}");
+        let declared = &[lines[0], lines[1], lines[2], A_MINUTE];
+        assert_eq!(cookies(&policy, declared), expected, "declared: {rule:?}");
+        let plain = Policy { profile: rfc().profile, ..policy };
+        let in_rfc = if expected == Err(Reason::SetCookie) { Ok(2) } else { expected };
+        assert_eq!(cookies(&plain, lines), in_rfc, "in the plain standard: {rule:?}");
+    }
+}
+
+#[test]
+fn a_rule_stores_only_the_media_types_that_it_names() {
+    let media_types = ["application/json", "text/*"].map(|text| MediaRange::parse(text).unwrap()).to_vec();
+    let policy = ruled_by(Rule { media_types, ..ruled().rule.unwrap() });
+
+    for (media, is_stored) in
+        [("application/json; charset=utf-8", true), ("text/html", true), ("image/png", false), ("", false)]
+    {
+        let lines = &[("content-type", media)];
+        assert_eq!(store_plain(lines, &policy).err(), (!is_stored).then_some(Reason::MediaType), "{media}");
+        assert!(store_plain(&[lines[0], A_MINUTE], &policy).is_ok(), "the backend's own word: {media}");
+    }
+    assert_eq!(store_plain(&[], &policy).err(), Some(Reason::MediaType));
+    assert_eq!(store_plain(&[("content-type", "text/event-stream")], &policy).err(), Some(Reason::Streaming));
+}
+
+#[test]
+fn a_route_may_name_fields_that_tell_answers_apart() {
+    let rule = Rule { vary: vec!["x-device".parse().unwrap()], ..ruled().rule.unwrap() };
+    let phone = &[("x-device", "phone")];
+    for lines in [&[][..], &[A_MINUTE], &[("vary", "X-Device, accept")]] {
+        let selection = store(phone, 200, lines, &ruled_by(rule.clone())).unwrap().selection;
+
+        assert!(selection.matches(&headers(phone)), "{lines:?}");
+        assert!(!selection.matches(&headers(&[("x-device", "desk")])), "{lines:?}");
+        assert!(!selection.matches(&headers(&[])), "{lines:?}");
+    }
+    assert_eq!(store_plain(&[("vary", "*")], &ruled_by(rule)).err(), Some(Reason::VaryStar));
+}
+
+#[test]
+fn with_known_languages_copies_are_told_apart_by_the_best_one() {
+    let languages = Languages::new(&["en".to_owned(), "de".to_owned()]);
+    let policy = ruled_by(Rule { languages, ..ruled().rule.unwrap() });
+    let vary = &[("vary", "accept-language"), ("content-language", "de")];
+    let want = |value| headers(&[("accept-language", value)]);
+
+    let german = store(&[("accept-language", "de")], 200, vary, &policy).unwrap().selection;
+    let other = store(&[], 200, vary, &policy).unwrap().selection;
+    let plain = store(&[("accept-language", "de")], 200, &[], &policy).unwrap().selection;
+
+    for wanted in ["de", "de-CH, fr;q=0.9", "fr, de;q=0.1"] {
+        assert!(german.matches(&want(wanted)) && !other.matches(&want(wanted)), "{wanted}");
+        assert_eq!(german.of_request(&want(wanted)).canonical(), german.canonical(), "{wanted}");
+    }
+    for wanted in ["en, de", "fr", "x y"] {
+        assert!(!german.matches(&want(wanted)), "{wanted}");
+    }
+    assert!(!german.matches(&headers(&[])));
+    for request in [want("fr"), want("de;q=0"), headers(&[])] {
+        assert!(other.matches(&request), "{request:?}");
+        assert_eq!(other.of_request(&request).canonical(), other.canonical(), "{request:?}");
+    }
+    assert_ne!(german.canonical(), other.canonical());
+    assert!(plain.is_any(), "languages alone tell nothing apart");
+}
+
+#[test]
+fn an_answer_that_varies_by_a_credential_is_not_stored_by_a_rule() {
+    let policy = Policy { credentials: vec!["x-session-token".parse().unwrap()], ..ruled() };
+    for field in ["X-Session-Token", "accept, x-session-token", "Api-Key", "X-Auth-Token", "X-Access-Token"] {
+        assert_eq!(store_plain(&[("vary", field)], &policy).err(), Some(Reason::VaryCredential), "{field}");
+        assert!(store_plain(&[("vary", field), A_MINUTE], &policy).is_ok(), "{field}");
+    }
+}
+
+#[test]
+fn the_life_of_what_is_gone_is_the_routes_to_say() {
+    let policy = |negative_ttl| ruled_by(Rule { negative_ttl, ..ruled().rule.unwrap() });
+
+    for status in [404, 410] {
+        assert_eq!(life(status, &[], &policy(Duration::from_secs(30))), Ok((Source::Rule, 30)), "{status}");
+        assert_eq!(life(status, &[], &policy(Duration::from_secs(90))), Ok((Source::Rule, 60)), "{status}");
+        assert_eq!(life(status, &[], &policy(Duration::ZERO)), Err(Reason::Status), "{status}");
+    }
+    assert_eq!(life(200, &[], &policy(Duration::ZERO)), Ok((Source::Rule, 60)));
 }
