@@ -1,4 +1,24 @@
 //! What must never be stored, never be shared, and never be sent on with a request that fills.
+//!
+//! The safety rules of the cache, and the tests that hold it to them (here unless a file is named):
+//!
+//! | rule | tests |
+//! |---|---|
+//! | no key without scheme and authority, compared on read | `hosts_do_not_share_entries`, `schemes_do_not_share_entries`; `cache::key` |
+//! | one path: matched, keyed and sent bytes are the same | `paths_that_can_be_read_in_two_ways_are_not_stored_by_a_rule` |
+//! | no claims of others reach the backend on a fetch that fills | `claims_of_a_trusted_proxy_do_not_shape_what_others_get` |
+//! | one origin's permission is not another's; no body on a GET | `an_answer_for_one_origin_is_not_stored_where_origins_are_not_told_apart`, `a_get_with_a_body_and_a_range_never_fill` |
+//! | cookies of answers are not stored, replayed or merged | `answers_that_forbid_it_are_not_stored_even_by_a_rule`, `a_cookie_of_a_304_reaches_nobody_else` |
+//! | cookies of requests bar a rule unless they are keyed | `requests_with_credentials_are_not_answered_from_a_rule_and_do_not_fill_it`, `what_is_not_in_the_key_does_not_reach_the_backend` |
+//! | credentials bar lookup and store | the first of these two, `cache_rules`: `fields_that_the_operator_calls_credentials_are_credentials` |
+//! | errors briefly, parts and interim answers never, detours only by the backend's word | `errors_parts_and_detours_are_stored_only_by_the_backends_word_and_errors_briefly` |
+//! | HEAD never fills GET, methods share nothing | `methods_do_not_share_entries`; `cache`: `a_head_that_misses_does_not_fill` |
+//! | clean ends only | `a_fill_that_is_cut_behind_a_client_that_left_stores_nothing`; `backend_faults` |
+//! | purge and clear are guarded | `admin`; `admin::guard`, `admin::control` |
+//! | caps on all that grows | `a_body_over_the_limit_is_streamed_and_not_stored`; `cache_rules`: `a_flood_of_new_keys_is_not_stored_and_does_not_touch_what_is`; `cache_flight`; `cache::memory`, `cache::fill` |
+//! | badly framed requests reach no lookup, a pending body is no request | `badly_framed_requests_never_get_a_hit` |
+//! | what goes out: no tags, no foreign status, right age, the backend's date | `the_backends_own_claims_about_the_cache_are_replaced`, `a_hit_has_the_date_of_its_answer_and_one_age` |
+//! | the wall clock ends nothing in memory | `cache::clock` |
 
 use std::time::Duration;
 
@@ -340,4 +360,194 @@ async fn the_cache_can_be_off_or_only_watch() {
         }
         assert_eq!(backend.count(), 2);
     }
+}
+
+#[tokio::test]
+async fn schemes_do_not_share_entries() {
+    let backend = Backend::start(|request| ok(request.field("x-forwarded-proto").unwrap())).await;
+    let proxy = Setup::before(&backend).ingress("trusted_proxies", "[127.0.0.1]").cached("ttl: 1m").start();
+
+    for round in ["miss", "hit"] {
+        for scheme in ["http", "https"] {
+            let line = format!("X-Forwarded-Proto: {scheme}");
+            let answer = get_with(proxy.address, "/cached/a", &[&line]).await;
+
+            assert_eq!((answer.text().as_str(), answer.cache()), (scheme, round));
+        }
+    }
+}
+
+#[tokio::test]
+async fn claims_of_a_trusted_proxy_do_not_shape_what_others_get() {
+    let claims = [
+        "Forwarded: host=evil.example",
+        "X-Forwarded-Host: evil.example",
+        "X-Forwarded-Port: evil",
+        "X-Forwarded-Prefix: /evil",
+        "X-Forwarded-Server: evil.example",
+        "X-Host: evil.example",
+        "X-Original-URL: /evil",
+        "X-Rewrite-URL: /evil",
+        "X-Original-Host: evil.example",
+        "X-HTTP-Method-Override: DELETE",
+        "X-HTTP-Method: DELETE",
+        "X-Method-Override: DELETE",
+        "Front-End-Https: on",
+    ];
+    let backend = Backend::start(|_| ok("hi")).await;
+    for trusted in ["[127.0.0.1]", "[]"] {
+        let proxy = Setup::before(&backend).ingress("trusted_proxies", trusted).cached("ttl: 1m").start();
+
+        assert_eq!(get_with(proxy.address, "/cached/a", &claims).await.cache(), "miss");
+
+        let seen = backend.requests().pop().unwrap().head.to_ascii_lowercase();
+        for word in ["evil", "delete", "front-end-https"] {
+            assert!(!seen.contains(word), "{trusted}: {word} in {seen}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_of_a_304_reaches_nobody_else() {
+    let backend = Backend::start(|request| match request.field("if-none-match") {
+        Some(_) => crate::support::backend::send(
+            "HTTP/1.1 304 Not Modified\r\nETag: \"one\"\r\nSet-Cookie: session=1\r\nCache-Control: max-age=60\r\n\r\n",
+        ),
+        None => answer("200 OK", &["ETag: \"one\"", "Cache-Control: max-age=60"], "body"),
+    })
+    .await;
+    let proxy = Setup::before(&backend).start();
+
+    get(proxy.address, "/a").await;
+    let renewed = get_with(proxy.address, "/a", &["Cache-Control: no-cache"]).await;
+    let hit = get(proxy.address, "/a").await;
+
+    assert_eq!((renewed.cache(), hit.cache()), ("revalidated", "hit"));
+    assert_eq!(hit.field("set-cookie"), "");
+}
+
+#[tokio::test]
+async fn errors_parts_and_detours_are_stored_only_by_the_backends_word_and_errors_briefly() {
+    let cases: &'static [(&str, &[&str], Option<i64>)] = &[
+        ("302 Found", &["Location: /x"], None),
+        ("303 See Other", &["Location: /x"], None),
+        ("307 Temporary Redirect", &["Location: /x"], None),
+        ("302 Found", &["Location: /x", "Cache-Control: max-age=60"], Some(60)),
+        ("303 See Other", &["Location: /x", "Cache-Control: max-age=60"], Some(60)),
+        ("307 Temporary Redirect", &["Location: /x", "Cache-Control: max-age=60"], Some(60)),
+        ("206 Partial Content", &["Content-Range: bytes 0-3/9", "Cache-Control: max-age=60"], None),
+        ("401 Unauthorized", &[], None),
+        ("403 Forbidden", &[], None),
+        ("429 Too Many Requests", &[], None),
+        ("500 Internal Server Error", &[], None),
+        ("503 Service Unavailable", &[], None),
+        ("403 Forbidden", &["Cache-Control: max-age=60"], Some(10)),
+        ("503 Service Unavailable", &["Cache-Control: max-age=60"], Some(10)),
+        ("404 Not Found", &[], Some(5)),
+        ("410 Gone", &[], Some(5)),
+        ("301 Moved Permanently", &["Location: /x"], Some(60)),
+    ];
+    let backend = Backend::start(move |request| {
+        let (status, fields, _) = cases[request.target()["/cached/".len()..].parse::<usize>().unwrap()];
+        answer(status, fields, "body")
+    })
+    .await;
+    let proxy = Setup::before(&backend).cached("ttl: 1m").start();
+
+    for (case, (status, fields, most_s)) in cases.iter().enumerate() {
+        let path = format!("/cached/{case}");
+        get(proxy.address, &path).await;
+        let second = get(proxy.address, &path).await;
+
+        assert_eq!(second.cache() == "hit", most_s.is_some(), "{status} {fields:?}: {}", second.detail());
+        if let Some(most_s) = most_s {
+            let ttl = second.detail().split("ttl=").nth(1).unwrap().parse::<i64>().unwrap();
+            assert!(ttl <= *most_s && ttl >= most_s * 9 / 10 - 1, "{status} {fields:?}: {ttl}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn methods_do_not_share_entries() {
+    let backend =
+        Backend::start(|request| answer("200 OK", &["Cache-Control: max-age=60"], request.method())).await;
+    let proxy = Setup::before(&backend).cached("ttl: 1m").start();
+    let ask = async |method: &str| {
+        raw(
+            proxy.address,
+            format!("{method} /cached/a HTTP/1.1\r\nHost: a.example\r\nContent-Length: 0\r\n\r\n"),
+        )
+        .await
+    };
+
+    for method in ["OPTIONS", "QUERY", "POST", "PUT", "DELETE", "M-SEARCH"] {
+        assert_eq!(ask("GET").await.text(), "GET", "{method}");
+        for _ in 0..2 {
+            let answer = ask(method).await;
+            assert_eq!((answer.text().as_str(), answer.cache()), (method, "bypass"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn badly_framed_requests_never_get_a_hit() {
+    let backend = Backend::start(|request| ok(&format!("{} {}", request.target(), request.body.len()))).await;
+    let proxy = Setup::before(&backend).cached("ttl: 1m").start();
+    get(proxy.address, "/cached/a").await;
+    assert_eq!(get(proxy.address, "/cached/a").await.cache(), "hit");
+
+    for framing in [
+        "Content-Length: 0\r\nContent-Length: 1",
+        "Content-Length: 0\r\nTransfer-Encoding: chunked",
+        "Content-Length: +0",
+        "Content-Length: 0, 1",
+        "Content-Length : 0",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding:\u{b}chunked",
+        " Content-Length: 0",
+        "Host: b.example",
+    ] {
+        let text = format!("GET /cached/a HTTP/1.1\r\nHost: coach.example\r\n{framing}\r\n\r\n");
+        let answer = raw(proxy.address, text).await;
+
+        assert!((400..=501).contains(&answer.status), "{framing:?}: {}", answer.head);
+        assert_ne!(answer.cache(), "hit", "{framing:?}");
+    }
+    assert_eq!(backend.count(), 1, "nothing of them reached the backend");
+
+    // A body on a GET passes by the cache with its request; it never becomes a request of its own.
+    let smuggled = "GET /cached/smuggled HTTP/1.1\r\nHost: coach.example\r\n\r\n";
+    let mut client = Client::connect(proxy.address).await;
+    let head =
+        format!("GET /cached/a HTTP/1.1\r\nHost: coach.example\r\nContent-Length: {}\r\n", smuggled.len());
+    client.send(format!("{head}\r\n{smuggled}")).await;
+    let with_body = client.answer().await;
+    let next = client.get("/cached/a").await;
+
+    assert_eq!((with_body.cache(), with_body.text()), ("bypass", format!("/cached/a {}", smuggled.len())));
+    assert_eq!((next.cache(), next.text().as_str()), ("hit", "/cached/a 0"));
+    assert!(backend.requests().iter().all(|request| request.target() == "/cached/a"));
+}
+
+#[tokio::test]
+async fn a_hit_has_the_date_of_its_answer_and_one_age() {
+    let date = "Wed, 01 Jan 2020 00:00:00 GMT";
+    let backend = Backend::start(move |_| {
+        let date = format!("Date: {date}");
+        answer(
+            "200 OK",
+            &[&date, "Age: 3", "Cache-Control: max-age=999999999", "Keep-Alive: timeout=5"],
+            "hi",
+        )
+    })
+    .await;
+    let proxy = Setup::before(&backend).start();
+
+    get(proxy.address, "/a").await;
+    let hit = get(proxy.address, "/a").await;
+
+    assert_eq!((hit.cache(), hit.field("date"), hit.field("keep-alive")), ("hit", date, ""));
+    let age: u64 = hit.field("age").parse().unwrap();
+    assert!(age > 150_000_000, "{age}");
 }
