@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::rand;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::HeaderMap;
 use parking_lot::Mutex;
 use redis::{RedisError, RedisResult, ServerErrorKind};
 use sha2::{Digest, Sha256};
@@ -24,7 +24,7 @@ use super::{
     names::Names,
     position::{MarkId, Position},
     server::{Conn, Server},
-    value::{Answer, Frame, Keys, Now, Refused, Value},
+    value::{Answer, Frame, Keys, Now, Refused, Value, Varying},
     writer::Queue,
 };
 use crate::{
@@ -302,7 +302,7 @@ impl RedisTier {
             Some(Value::Answer(answer)) => return Ok(self.restore(*answer, asked)),
             Some(Value::Names(names)) => names,
         };
-        let Some(digest) = digest_of(&names, asked.request) else { return Ok(None) };
+        let digest = names.digest(asked.request);
         let name = self.names.variant(key, &digest);
         let value = self.ask(redis::cmd("GET").arg(&name).query_async(connection)).await?;
         Ok(match self.read(&name, value, &echo_of(key, &digest), key) {
@@ -327,7 +327,8 @@ impl RedisTier {
     }
 
     fn restore(&self, answer: Answer, asked: Asked<'_>) -> Option<Box<NewEntry>> {
-        let selection = Selection::of(asked.request, &answer.headers).ok()?;
+        let Varying { names, languages } = answer.varying;
+        let selection = Selection::rebuilt(&names, languages.as_ref(), asked.request, &answer.headers);
         Some(Box::new(NewEntry {
             key: asked.key.clone(),
             route: answer.route.map(Arc::from),
@@ -365,8 +366,7 @@ impl RedisTier {
             };
         }
         let digest: VariantDigest = Sha256::digest(entry.selection().canonical()).into();
-        let names: Vec<&HeaderName> = entry.selection().names().collect();
-        let list = self.keys.names(names.into_iter(), &key.digest(), now);
+        let list = self.keys.names(entry.selection(), &key.digest(), now);
         let value = self.keys.answer(entry, &echo_of(key, &digest), Frame::answer(known, now, is_sealed));
         Stored { name, value: list, variant: Some((self.names.variant(key, &digest), value)) }
     }
@@ -385,6 +385,15 @@ struct Asked<'a> {
     key: &'a Key,
     request: &'a HeaderMap,
     now: Generation,
+}
+
+impl Varying {
+    /// The digest of a request's values of these fields.
+    fn digest(&self, request: &HeaderMap) -> VariantDigest {
+        let unknown = HeaderMap::new();
+        let selection = Selection::rebuilt(&self.names, self.languages.as_ref(), request, &unknown);
+        Sha256::digest(selection.canonical()).into()
+    }
 }
 
 impl Failures {
@@ -424,14 +433,6 @@ pub(super) fn shard_of(key: &Key, shards: usize) -> usize {
 /// What the value of a variant says about the key that it was stored for.
 fn echo_of(resource: &Key, digest: &VariantDigest) -> Vec<u8> {
     [resource.digest(), *digest].concat()
-}
-
-/// The digest of a request's values of some fields.
-fn digest_of(names: &[HeaderName], request: &HeaderMap) -> Option<VariantDigest> {
-    let names: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
-    let vary = HeaderValue::try_from(names.join(",")).ok()?;
-    let selection = Selection::of(request, &HeaderMap::from_iter([(header::VARY, vary)])).ok()?;
-    Some(Sha256::digest(selection.canonical()).into())
 }
 
 pub(super) fn fault_of(error: &RedisError) -> RedisFault {

@@ -9,8 +9,9 @@
 //! before the fetch (8 + 8, the id of a purge mark), nonce (12), length of the key (4), length of the rest (4); the digest
 //! of the key, as keys may hold what is nobody's business;
 //! the rest; 16 bytes of checksum over all before. The rest of an answer, sealed or not: status (2), age and remaining
-//! life (8 + 8), windows (8 + 8 + 8), date and last modification (8 + 8), time of the fetch (4), then route, tags and
-//! fields as lists of texts with their lengths, then the body. The rest of a list of names is the names.
+//! life (8 + 8), windows (8 + 8 + 8), date and last modification (8 + 8), time of the fetch (4), then what it varies by,
+//! route, tags and fields as lists of texts with their lengths, then the body. The rest of a list of names is what the
+//! answers vary by.
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
@@ -23,7 +24,7 @@ use super::position::MarkId;
 use crate::{
     cache::{
         entry::Entry,
-        rfc9111::{Meta, Source},
+        rfc9111::{Languages, Meta, Selection, Source},
         tags::Tag,
     },
     telemetry::ValueFault,
@@ -72,8 +73,8 @@ pub(super) struct Now {
 pub(super) enum Value {
     /// An answer.
     Answer(Box<Answer>),
-    /// Names of the fields that the answers of this key vary by.
-    Names(Vec<HeaderName>),
+    /// What the answers of this key vary by.
+    Names(Varying),
 }
 
 /// The parts of a stored answer.
@@ -84,10 +85,18 @@ pub(super) struct Answer {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
     pub(super) meta: Meta,
+    pub(super) varying: Varying,
     pub(super) tags: Vec<Tag>,
     pub(super) fetch_ms: u32,
     /// The newest purge mark that was known before its fetch.
     pub(super) known: MarkId,
+}
+
+/// What answers vary by: request fields, and the languages of the backend where those tell them apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Varying {
+    pub(super) names: Vec<HeaderName>,
+    pub(super) languages: Option<Languages>,
 }
 
 /// Why a value is a miss.
@@ -131,6 +140,7 @@ impl Keys {
             out.0.extend_from_slice(&span.to_be_bytes());
         }
         out.0.extend_from_slice(&entry.fetch_ms().to_be_bytes());
+        out.selection(entry.selection());
         out.text(entry.route().unwrap_or_default().as_bytes());
         out.count(entry.tags().len());
         entry.tags().iter().for_each(|tag| out.text(tag.as_str().as_bytes()));
@@ -151,17 +161,10 @@ impl Keys {
         self.finish(Frame { flags: frame.flags | flags, ..frame }, key, rest)
     }
 
-    /// The value that names the fields by which the answers of a key vary.
-    pub(super) fn names<'a>(
-        &self,
-        names: impl ExactSizeIterator<Item = &'a HeaderName>,
-        key: &[u8],
-        now: Now,
-    ) -> Vec<u8> {
+    /// The value that names what the answers of a key vary by.
+    pub(super) fn names(&self, selection: &Selection, key: &[u8], now: Now) -> Vec<u8> {
         let mut rest = Vec::new();
-        let mut out = Writer(&mut rest);
-        out.count(names.len());
-        names.for_each(|name| out.text(name.as_str().as_bytes()));
+        Writer(&mut rest).selection(selection);
         self.finish(Frame { kind: NAMES, flags: 0, known: MarkId::default(), now }, key, rest)
     }
 
@@ -291,9 +294,8 @@ fn parse(frame: &Frame, rest: &[u8], now: Now) -> Option<Value> {
     match frame.kind {
         ANSWER => answer(frame, &mut rest, now).map(Box::new).map(Value::Answer),
         NAMES => {
-            let names = (0..rest.count()?).map(|_| HeaderName::from_bytes(rest.text()?).ok());
-            let names = names.collect::<Option<Vec<_>>>()?;
-            rest.0.is_empty().then_some(Value::Names(names))
+            let varying = rest.varying()?;
+            rest.0.is_empty().then_some(Value::Names(varying))
         }
         _ => None,
     }
@@ -304,6 +306,7 @@ fn answer(frame: &Frame, rest: &mut Reader<'_>, now: Now) -> Option<Answer> {
     let [age_ms, left_ms, swr_ms, sie_ms, disconnect_ms, date, last_modified] =
         [rest.span()?, rest.span()?, rest.span()?, rest.span()?, rest.span()?, rest.span()?, rest.span()?];
     let fetch_ms = u32::from_be_bytes(rest.take()?);
+    let varying = rest.varying()?;
     let route = std::str::from_utf8(rest.text()?).ok()?;
     let tags = (0..rest.count()?).map(|_| std::str::from_utf8(rest.text()?).ok().map(Tag::new));
     let tags = tags.collect::<Option<Vec<_>>>()?;
@@ -336,6 +339,7 @@ fn answer(frame: &Frame, rest: &mut Reader<'_>, now: Now) -> Option<Answer> {
         headers,
         body: Bytes::copy_from_slice(rest.0),
         meta,
+        varying,
         tags,
         fetch_ms,
         known: frame.known,
@@ -352,6 +356,14 @@ impl Writer<'_> {
 
     fn count(&mut self, count: usize) {
         self.number(u16::try_from(count).unwrap_or(u16::MAX));
+    }
+
+    fn selection(&mut self, selection: &Selection) {
+        self.count(selection.names().count());
+        selection.names().for_each(|name| self.text(name.as_str().as_bytes()));
+        let languages = selection.languages();
+        self.count(languages.map_or(0, |languages| languages.tags().len()));
+        languages.iter().flat_map(|languages| languages.tags()).for_each(|tag| self.text(tag.as_bytes()));
     }
 
     fn text(&mut self, text: &[u8]) {
@@ -384,6 +396,14 @@ impl<'a> Reader<'a> {
 
     fn length(&mut self) -> Option<usize> {
         usize::try_from(u32::from_be_bytes(self.take()?)).ok()
+    }
+
+    fn varying(&mut self) -> Option<Varying> {
+        let names = (0..self.count()?).map(|_| HeaderName::from_bytes(self.text()?).ok());
+        let names = names.collect::<Option<Vec<_>>>()?;
+        let tags = (0..self.count()?).map(|_| std::str::from_utf8(self.text()?).ok().map(str::to_owned));
+        let tags = tags.collect::<Option<Vec<_>>>()?;
+        Some(Varying { names, languages: Languages::new(&tags) })
     }
 
     fn text(&mut self) -> Option<&'a [u8]> {

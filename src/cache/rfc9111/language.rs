@@ -19,6 +19,11 @@ impl Languages {
         (!tags.is_empty()).then(|| Self(tags.iter().map(|tag| tag.as_str().into()).collect()))
     }
 
+    /// The tags, in the operator's order.
+    pub(in crate::cache) fn tags(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.iter().map(|tag| &**tag)
+    }
+
     /// The language that a request wants most of these; of those it wants alike the first. None where it wants none of
     /// them, says nothing, or cannot be read.
     #[must_use]

@@ -81,6 +81,29 @@ impl Selection {
         Ok(Self { fields })
     }
 
+    /// The selection of a copy that another process made, for a request that it is asked for: the fields that it depends
+    /// on, the languages of the backend, and the answer as far as it is known.
+    pub(in crate::cache) fn rebuilt(
+        names: &[HeaderName],
+        languages: Option<&Languages>,
+        request: &HeaderMap,
+        response: &HeaderMap,
+    ) -> Self {
+        let fields = names.iter().take(MAX_FIELDS).map(|name| {
+            let wanted = Wanted::of(name, request, response, languages);
+            Field { name: name.clone(), line: single_line(request, name).cloned(), wanted }
+        });
+        Self { fields: fields.collect() }
+    }
+
+    /// The languages of the backend, where the copies are told apart by them.
+    pub(in crate::cache) fn languages(&self) -> Option<&Languages> {
+        self.fields.iter().find_map(|field| match &field.wanted {
+            Wanted::Language { offered, .. } => Some(offered),
+            Wanted::Absent | Wanted::Exact(_) | Wanted::Encoding(_) | Wanted::Languages { .. } => None,
+        })
+    }
+
     /// The same fields with the values of another request, which has no answer yet.
     #[must_use]
     pub fn of_request(&self, request: &HeaderMap) -> Self {

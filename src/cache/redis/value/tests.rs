@@ -4,12 +4,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
 
-use super::{Answer, Frame, HEAD, Keys, Now, Refused, Value};
+use super::{Answer, Frame, HEAD, Keys, Now, Refused, Value, Varying};
 use crate::{
     cache::{
         entry::{Entry, NewEntry},
         key::KeyMaker,
         redis::position::MarkId,
+        rfc9111::{Languages, Selection},
         samples::{answer, key},
         tags::Tag,
     },
@@ -68,14 +69,16 @@ fn an_answer_comes_back_as_it_was_older_by_the_time_between() {
 }
 
 #[test]
-fn names_come_back() {
+fn what_answers_vary_by_comes_back() {
     let keys = Keys::new(None);
+    let languages = Languages::new(&["en".to_owned(), "de".to_owned()]);
     let names = [header::ACCEPT_LANGUAGE, HeaderName::from_static("x-tenant")];
+    let selection = Selection::rebuilt(&names, languages.as_ref(), &HeaderMap::new(), &HeaderMap::new());
 
-    let value = keys.names(names.iter(), b"the key", THEN);
+    let value = keys.names(&selection, b"the key", THEN);
 
     let Ok(Value::Names(back)) = keys.read(&value, b"the key", THEN) else { panic!("no names") };
-    assert_eq!(back, names);
+    assert_eq!(back, Varying { names: names.to_vec(), languages });
 }
 
 #[test]
