@@ -9,8 +9,8 @@
 //! its subject, 32 bytes each; then authority, path, query (after a byte that says whether there is
 //! one), `Origin` (after a byte that says whether it is keyed), the chosen headers and the chosen cookies (each after
 //! its name); these three as the number of values, zero if absent, and the values, those of headers and cookies as their
-//! SHA-256. A length is four bytes, big-endian. The key of a variant is that of its resource, a `V` and the digest of the
-//! selecting values.
+//! SHA-256. A length is four bytes, big-endian. The key of a POST is that of a GET in a class of its own, with its body
+//! (`body`) behind. The key of a variant is that of its resource, a `V` and the digest of the selecting values.
 
 use std::{
     fmt,
@@ -22,6 +22,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sha2::{Digest, Sha256};
 
 use super::{
+    body::BodyPart,
     identity::{IdentityTag, NAME},
     query::QueryRule,
 };
@@ -30,8 +31,14 @@ use crate::config;
 /// Version of the layout; a change of it makes every older key unequal.
 const LAYOUT: u8 = 2;
 
-/// GET and HEAD share entries; other methods would get a class of their own.
+/// GET and HEAD share entries.
 const CLASS_GET: u8 = b'G';
+
+/// POST, with the body in the key.
+const CLASS_POST: u8 = b'P';
+
+/// The place of the method class.
+const CLASS: usize = 1;
 
 /// Marks the digest of a variant behind the parts of its resource.
 const VARIANT: u8 = b'V';
@@ -92,6 +99,8 @@ pub struct KeyRule {
     /// Whether `Origin`, or its absence, is in the key. On for routes with a rule, because frameworks name `Origin`
     /// in `Vary` only when the request had one: a copy filled without it has no `Access-Control-Allow-Origin`.
     pub origin: bool,
+    /// How the body of a POST is told apart; none where a POST is a write.
+    pub body: Option<config::BodyKey>,
 }
 
 /// Makes keys. Holds the seed of their hashes, so keys of different makers are never equal by hash.
@@ -116,7 +125,7 @@ impl KeyRule {
             query = query.refresh_on(name, value);
         }
         let headers = rule.key.headers.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
-        Ok(Self { query, headers, cookies: rule.key.cookies.clone(), origin: true })
+        Ok(Self { query, headers, cookies: rule.key.cookies.clone(), origin: true, body: rule.key.body })
     }
 }
 
@@ -239,6 +248,17 @@ impl KeyMaker {
         push(&mut parts, target.path);
         push_query(&mut parts, &rule.query, target.query);
         push_selected(&mut parts, rule, request);
+        self.finish(parts)
+    }
+
+    /// The key of a POST with this body, from that of a GET of the same target.
+    #[must_use]
+    pub(super) fn posted(&self, get: &Key, body: &BodyPart) -> Key {
+        let mut parts = get.parts.to_vec();
+        if let Some(class) = parts.get_mut(CLASS) {
+            *class = CLASS_POST;
+        }
+        body.append_to(&mut parts);
         self.finish(parts)
     }
 

@@ -1,16 +1,18 @@
 //! The cache: what is kept of answers, under which key, for how long it counts, and how it ends.
 //!
-//! `rfc9111` decides (pure); `key`, `query`, `identity` and `tags` name; `entry`, `coded`, `variants` and `memory` keep;
-//! `encode` makes codings of bodies; `flight` and `hit_for_miss` see to it that one request fetches for many; `fill` copies
-//! bodies on their way; `new_keys` bounds what a route may add; `scope`, `purge` and `prefixes` end entries; `redis` and `replicas` share all of it with other
-//! replicas; `store` puts these together for the ingress plane and `stats` counts. Nothing here calls upstream, spawns a
-//! task or, `clock` and the deadlines of `redis` apart, reads a clock.
+//! `rfc9111` decides (pure); `key`, `query`, `body` (with `json` and `graphql`), `identity` and `tags` name; `entry`, `coded`,
+//! `variants` and `memory` keep; `encode` makes codings of bodies; `flight` and `hit_for_miss` see to it that one request
+//! fetches for many; `fill` copies bodies on their way; `new_keys` bounds what a route may add; `scope`, `purge` and
+//! `prefixes` end entries; `redis` and `replicas` share all of it with other replicas; `store` puts these together for the
+//! ingress plane and `stats` counts. Nothing here calls upstream, spawns a task or, `clock` and the deadlines of `redis`
+//! apart, reads a clock.
 //!
 //! The order of a request: [`Cache::key`], [`Cache::lookup`]; `rfc9111` judges what was found; if a fetch is needed
 //! [`Cache::join`] says who makes it and the others [`Cache::follow`]. Who fetches reads [`Cache::generation`] first,
 //! copies the body with [`Cache::fill`], and hands it to [`Cache::store`] and [`Lead::publish`]; [`Cache::release`]
 //! if it may not be stored; if the fetch failed the lead is dropped.
 
+mod body;
 mod clock;
 mod coded;
 mod encode;
@@ -18,9 +20,11 @@ mod entry;
 mod error;
 mod fill;
 mod flight;
+mod graphql;
 mod hit_for_miss;
 mod hot;
 mod identity;
+mod json;
 mod key;
 mod memory;
 mod new_keys;
@@ -38,6 +42,7 @@ mod store;
 mod tags;
 mod variants;
 
+pub use body::{BodyPart, body_members, is_readable};
 pub use clock::Clock;
 pub use coded::Representation;
 pub use encode::encode;
@@ -45,6 +50,7 @@ pub use entry::{Entry, NewEntry, strong_etag};
 pub use error::TagError;
 pub use fill::Fill;
 pub use flight::{Landed, Lead, Waiter};
+pub use graphql::{is_clean_answer, is_query};
 pub use identity::{IdentityTag, Subject, Who};
 pub use key::{Key, KeyRule, Scheme, Target, canonical_authority, cookie_values};
 pub use memory::Retired;

@@ -23,6 +23,10 @@ use crate::{
     telemetry::{HitSource, RedisStats},
 };
 
+/// What lies in Redis counts as another answer than ours if it was made so much later: two hosts agree on the moment of one
+/// answer no better.
+const SAME_MS: i64 = 20;
+
 /// Requests that wait for one question to Redis.
 const MAX_WAITING: usize = 10_000;
 
@@ -161,7 +165,8 @@ impl Cache {
             let asked = replicas.tier.lease((&lookup.key, lead.key()), request, now, life).await;
             let Ok(Leased { found, lease }) = asked else { return None };
             let now_ms = replicas.clock.now_ms();
-            if let Some(entry) = found.and_then(|new| self.take_in(*new, now_ms))
+            if let Some(new) = found.filter(|new| is_news(lookup, new))
+                && let Some(entry) = self.take_in(*new, now_ms)
                 && entry.may_be_shared(now_ms)
                 && self.marks.verdict(&entry) == Verdict::Alive
             {
@@ -244,4 +249,10 @@ impl Cache {
             },
         }
     }
+}
+
+/// Whether what was found is not merely the copy that is to be renewed.
+fn is_news(lookup: &Lookup, found: &NewEntry) -> bool {
+    let known = lookup.entry.as_ref().map(|known| known.meta().born_ms);
+    known.is_none_or(|born_ms| found.meta.born_ms > born_ms.saturating_add(SAME_MS))
 }

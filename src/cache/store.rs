@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::{
+    body::BodyPart,
     entry::{Entry, NewEntry},
     fill::{Fill, FillBudget},
     flight::{Flight, Landed, Lead, Seat, Waiter},
@@ -178,6 +179,12 @@ impl Cache {
     #[must_use]
     pub const fn shares_identities(&self) -> bool {
         self.namer.is_shared()
+    }
+
+    /// The key of a POST with this body, from the key of a GET of the same target.
+    #[must_use]
+    pub fn posted(&self, get: &Key, body: &BodyPart) -> Key {
+        self.maker.posted(get, body)
     }
 
     /// Looks for an entry that fits the request. Whether it is fresh is for the caller to judge.

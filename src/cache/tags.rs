@@ -1,9 +1,9 @@
 //! Tags: the names by which entries are purged, and how the templates of a route become tags and purges.
 //!
-//! `reputation:{user_id}` takes a parameter of the path, `{query.NAME}` one of the query. An absent value leaves the
-//! place empty in a tag that is stored; in what is purged it cuts the text there and ends every entry that begins so,
-//! because too much may be purged but never too little. A template that begins with `/` is a URL to purge. The grammar
-//! of templates is that of `config`.
+//! `reputation:{user_id}` takes a parameter of the path, `{query.NAME}` one of the query, `{body.NAME}` a member of the
+//! request's JSON body. An absent value leaves the place empty in a tag that is stored; in what is purged it cuts the text
+//! there and ends every entry that begins so, because too much may be purged but never too little. A template that begins
+//! with `/` is a URL to purge. The grammar of templates is that of `config`.
 //!
 //! A cache group (RFC 9875) is a tag of a space of its own: it begins with NUL, which is taken off the beginning of all
 //! others, and goes on with the digest of origin and group.
@@ -46,7 +46,7 @@ pub struct TagValues<'a> {
     pub path: &'a [(&'a str, &'a str)],
     /// The query, as it stands in the request.
     pub query: Option<&'a [u8]>,
-    /// The members of the request's body. No template of the configuration asks for one yet.
+    /// The members of the request's body, with their own texts, which have no percent escapes.
     pub body: &'a [(&'a str, &'a str)],
 }
 
@@ -119,6 +119,11 @@ impl TagTemplate {
         texts.iter().map(|text| Self::compile(text, parameters)).collect()
     }
 
+    /// Names of the members of the body it uses.
+    pub fn body_members(&self) -> impl Iterator<Item = &str> {
+        self.0.body_members()
+    }
+
     /// The tag to store with an entry; absent values leave their place empty.
     #[must_use]
     pub fn tag(&self, values: &TagValues<'_>) -> Tag {
@@ -173,6 +178,12 @@ impl<'a> TagValues<'a> {
                 self.path.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_bytes())?
             }
             TagPart::Query(name) => parameter(self.query?, name)?,
+            TagPart::Body(name) => {
+                let text = self.body.iter().find(|(known, _)| known == name).map(|(_, text)| *text)?;
+                // In a URL other characters may be escaped or not, as its author likes: then it counts as absent.
+                let is_sure = form == Form::Decoded || text.bytes().all(is_unreserved);
+                return is_sure.then_some(Cow::Borrowed(text));
+            }
         };
         Some(if form == Form::Decoded { decoded(value) } else { String::from_utf8_lossy(value) })
     }
@@ -182,6 +193,11 @@ impl<'a> TagValues<'a> {
 pub(crate) fn cut(text: &str) -> &str {
     let text = text.trim_start_matches(GROUP);
     text.get(..text.floor_char_boundary(MAX_TAG_BYTES)).unwrap_or(text)
+}
+
+/// Characters that nobody escapes in a URL (RFC 3986 section 2.3).
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 fn decoded(value: &[u8]) -> Cow<'_, str> {
@@ -215,7 +231,7 @@ mod tests {
     const VALUES: TagValues<'_> = TagValues {
         path: &[("user_id", "u%2F7"), ("bad", "%zz%e2")],
         query: Some(b"user_id=9&empty=&user_id=10&star=*"),
-        body: &[],
+        body: &[("id", "b-7"), ("spaced", "a b"), ("escaped", "u%2F7"), ("nothing", "")],
     };
 
     fn template(text: &str) -> TagTemplate {
@@ -231,6 +247,8 @@ mod tests {
             ("coach:{query.user_id}", "coach:9"),
             ("coach:{query.none}:x", "coach::x"),
             ("{query.empty}{gone}", ""),
+            ("x:{body.id}:{body.spaced}:{body.none}", "x:b-7:a b:"),
+            ("{body.escaped}", "u%2F7"),
         ];
 
         for (text, tag) in table {
@@ -269,6 +287,11 @@ mod tests {
             ("coach:{query.empty}", tag("coach:")),
             // A star that a client sends is a character like any other.
             ("coach:{query.star}", tag("coach:*")),
+            ("coach:{body.id}", tag("coach:b-7")),
+            ("coach:{body.spaced}", tag("coach:a b")),
+            ("coach:{body.nothing}", tag("coach:")),
+            ("coach:{body.none}", beginning("coach:")),
+            ("{body.none}", beginning("")),
         ];
 
         for (text, scope) in table {
@@ -290,6 +313,10 @@ mod tests {
             ("/users/{gone}/x", beginning("/users/")),
             ("/users?id={query.none}", beginning("/users")),
             ("/users/*", beginning("/users/")),
+            ("/users/{body.id}/x", url("/users/b-7/x", None)),
+            ("/users?id={body.id}", url("/users", Some("id=b-7"))),
+            ("/users/{body.spaced}/x", beginning("/users/")),
+            ("/users/{body.none}", beginning("/users/")),
         ];
 
         for (text, scope) in table {

@@ -55,7 +55,8 @@ pub use self::{
     redis::{Redis, RedisEncrypt, RedisMode, RedisNode, RedisUrl},
     reference::reference_markdown,
     route::{
-        BypassWhen, ClientReload, Override, QueryKey, RefreshOn, Route, RouteCache, RouteKey, SetCookie,
+        BodyKey, BypassWhen, ClientReload, Override, QueryKey, RefreshOn, Route, RouteCache, RouteKey,
+        SetCookie,
     },
     runtime::{Drain, Runtime, RuntimeMode},
     schema::json_schema,

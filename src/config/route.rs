@@ -40,7 +40,8 @@ pub struct Route {
     /// What is cached. Without it: only what the backend itself declares fresh. Default: none.
     pub cache: Option<RouteCache>,
     /// Tags, or URL templates when they start with `/`, whose entries end after a 2xx or 3xx answer. They may use
-    /// `{parameter}` of the path and `{query.NAME}`; a trailing `*` ends every tag that starts so. Default: [].
+    /// `{parameter}` of the path, `{query.NAME}`, and `{body.NAME}`: a top-level member of a JSON body of at most 64 KiB.
+    /// A trailing `*` ends every tag that starts so; so does a value that is absent, from its place on. Default: [].
     #[schemars(extend("x-items" = "text"))]
     pub invalidates: Vec<String>,
     /// Largest request body; beyond it 413. Without it: `ingress.limits.body`. Default: none.
@@ -75,8 +76,9 @@ pub struct RouteCache {
     pub public: bool,
     /// How it is told whose answer is whose, where every user has answers of their own. Default: none.
     pub identity: Option<Identity>,
-    /// Names to end entries by. They may use `{parameter}` of the path and `{query.NAME}`. Those that an answer names in
-    /// `Surrogate-Key`, `xkey` or `Cache-Tag` come beside them; with more than 64 in all it is not stored. Default: [].
+    /// Names to end entries by. They may use `{parameter}` of the path, `{query.NAME}` and, where `key.body` is set,
+    /// `{body.NAME}`. Those that an answer names in `Surrogate-Key`, `xkey` or `Cache-Tag` come beside them; with
+    /// more than 64 in all it is not stored. Default: [].
     #[schemars(extend("x-items" = "text"))]
     pub tags: Vec<String>,
     /// How long after its end an entry is still served while a fresh one is fetched behind it. Default: 0s.
@@ -258,6 +260,34 @@ pub struct RouteKey {
     /// Cookies in the key. The others do not reach the backend on a request that fills the cache. Default: [].
     #[schemars(extend("x-items" = "field"))]
     pub cookies: Vec<String>,
+    /// Says that a POST of this route only reads, so that its answer may be stored under its body, and how bodies are
+    /// told apart. The route has to name POST in `methods`. A body that is longer than 64 KiB or cannot be read so goes
+    /// past the cache. Default: none.
+    pub body: Option<BodyKey>,
+}
+
+/// How request bodies are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyKey {
+    /// As JSON: the order of members and white space between them do not count.
+    Json,
+    /// Byte by byte, whatever they hold.
+    Raw,
+    /// As GraphQL requests in JSON. Only what is certainly a query is answered from the cache; all else counts as a
+    /// write. An answer with `errors` is not stored.
+    Graphql,
+}
+
+impl BodyKey {
+    /// The word in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Raw => "raw",
+            Self::Graphql => "graphql",
+        }
+    }
 }
 
 /// Which query parameters are part of the key.

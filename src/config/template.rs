@@ -160,6 +160,8 @@ pub enum TagPart {
     Parameter(String),
     /// `{query.NAME}`: a query parameter.
     Query(String),
+    /// `{body.NAME}`: a top-level member of the request's JSON body.
+    Body(String),
 }
 
 impl TagTemplate {
@@ -205,7 +207,15 @@ impl TagTemplate {
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             TagPart::Parameter(name) => Some(name.as_str()),
-            TagPart::Literal(_) | TagPart::Query(_) => None,
+            TagPart::Literal(_) | TagPart::Query(_) | TagPart::Body(_) => None,
+        })
+    }
+
+    /// Names of the members of the body it uses.
+    pub fn body_members(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            TagPart::Body(name) => Some(name.as_str()),
+            TagPart::Literal(_) | TagPart::Parameter(_) | TagPart::Query(_) => None,
         })
     }
 
@@ -225,9 +235,19 @@ fn parse_part(name: &str, text: &str) -> Result<TagPart, ValueError> {
         }
         return Ok(TagPart::Query(name.to_owned()));
     }
+    if let Some(name) = name.strip_prefix("body.") {
+        if name.is_empty() {
+            return Err(ValueError::new(format!("tag `{text}` names no member of the body")));
+        }
+        if let Some((member, _)) = name.split_once('.') {
+            return Err(ValueError::new(format!("tag `{text}` takes a value from within `{member}`"))
+                .hint("only members at the top of a JSON body can be used: {body.NAME}"));
+        }
+        return Ok(TagPart::Body(name.to_owned()));
+    }
     if let Some((source, _)) = name.split_once('.') {
         return Err(ValueError::new(format!("tag `{text}` takes a value from `{source}`"))
-            .hint("a tag may use {parameter} of the path and {query.NAME}"));
+            .hint("a tag may use {parameter} of the path, {query.NAME} and {body.NAME}"));
     }
     Ok(TagPart::Parameter(parameter_name(name, text)?))
 }
@@ -294,7 +314,22 @@ mod tests {
             ]
         );
         assert!(TagTemplate::parse("reputation:*").unwrap().is_prefix);
-        for text in ["", "a b", "a*b", "{a", "a}", "{}", "{query.}", "{body.x}"] {
+        let body = TagTemplate::parse("{body.user-id}").unwrap();
+        assert_eq!(body.parts, [TagPart::Body("user-id".into())]);
+        assert_eq!(body.body_members().collect::<Vec<_>>(), ["user-id"]);
+        for text in [
+            "",
+            "a b",
+            "a*b",
+            "{a",
+            "a}",
+            "{}",
+            "{query.}",
+            "{body.}",
+            "{body.a.b}",
+            "{header.x}",
+            "{Body.x}",
+        ] {
             assert!(TagTemplate::parse(text).is_err(), "{text}");
         }
     }

@@ -1,5 +1,6 @@
 //! Rules across fields. Every rule is checked on every file; each finding says which values it read.
 
+mod bodies;
 mod identity;
 mod limits;
 mod listeners;

@@ -12,6 +12,7 @@ use super::{
     Core, Ingress,
     identity::{Asking, Identity},
     journal::Journal,
+    posted::Posted,
     respond::Told,
     routes::Route,
 };
@@ -41,6 +42,8 @@ pub(super) struct Exchange {
     /// The request's head, target in origin-form, without fields of the connection or untrusted claims.
     pub(super) parts: request::Parts,
     pub(super) body: Body,
+    /// The body of a POST that is answered from the cache by it.
+    pub(super) posted: Option<Arc<Posted>>,
     /// The host that was asked for.
     pub(super) host: HeaderValue,
     /// The scheme that the client used, as far as a trusted proxy told.
@@ -109,6 +112,7 @@ impl Exchange {
             journal,
             route,
             body,
+            posted: None,
             host,
             scheme,
             client,
@@ -130,7 +134,8 @@ impl Exchange {
             journal: Journal::silent(&self.core),
             route: Arc::clone(&self.route),
             parts: self.parts.clone(),
-            body: Body::Empty,
+            body: self.posted.as_ref().map_or(Body::Empty, |posted| posted.body()),
+            posted: self.posted.clone(),
             host: self.host.clone(),
             scheme: self.scheme,
             client: self.client,
@@ -164,6 +169,7 @@ impl Exchange {
             client: None,
             is_trusted: false,
             identity: None,
+            posted: None,
             is_upgrade: false,
             interim: None,
             trace: Trace::fresh(),
@@ -185,14 +191,20 @@ impl Exchange {
         let target = self.target().as_bytes();
         let head = RequestHead::new(&self.parts.method, self.host.as_bytes(), target, &self.parts.headers);
         let head = if self.is_upgrade { head.with_upgrade() } else { head };
-        let head = if self.body.is_empty() { head } else { head.with_body() };
+        let head = if self.reads_by_body() {
+            head.with_keyed_body()
+        } else if self.body.is_empty() {
+            head
+        } else {
+            head.with_body()
+        };
         self.identified(head)
     }
 
     /// Finds out whose request it is, where its route gives every user answers of their own.
     pub(super) fn identify(&mut self) {
         let Some(identifier) = &self.route.identity else { return };
-        let is_asking = matches!(self.parts.method, Method::GET | Method::HEAD);
+        let is_asking = matches!(self.parts.method, Method::GET | Method::HEAD) || self.reads_by_body();
         if !is_asking || self.route.policy.mode == CacheMode::Off {
             return;
         }
@@ -221,6 +233,11 @@ impl Exchange {
         }
     }
 
+    /// True for a POST that only reads, as its route has it, so that its body tells its answer from others.
+    pub(super) fn reads_by_body(&self) -> bool {
+        self.route.key.body.is_some() && self.parts.method == Method::POST
+    }
+
     /// The key of the request.
     pub(super) fn key(&self) -> Key {
         let uri = &self.parts.uri;
@@ -231,7 +248,12 @@ impl Exchange {
             query: uri.query().map(str::as_bytes),
         };
         let identity = self.identity.as_ref().map(|identity| &identity.tag);
-        self.ingress().cache.key_of(&self.route.key, &target, &self.parts.headers, identity)
+        let cache = &self.ingress().cache;
+        let key = cache.key_of(&self.route.key, &target, &self.parts.headers, identity);
+        match &self.posted {
+            Some(posted) => cache.posted(&key, posted.part()),
+            None => key,
+        }
     }
 
     /// How long the other replicas leave a fetch of this request to us.

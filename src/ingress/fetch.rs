@@ -77,6 +77,7 @@ pub(super) async fn fetch(exchange: &mut Exchange, mut plan: Plan) -> Result<Rea
     let mut result = ask(exchange, &outbound, generation).await;
     if let (Some(base), Ok(fetched)) = (&plan.base, &result)
         && fetched.reply.response.status() == StatusCode::NOT_MODIFIED
+        && exchange.posted.is_none()
     {
         match confirm(exchange, &outbound, base, fetched) {
             Merge::Refetch => {
@@ -120,7 +121,9 @@ pub(super) fn refresh(exchange: &Exchange, found: &Lookup) {
     let now_ms = ingress.clock.now_ms();
     let Turn::Lead(mut lead) = ingress.cache.join(found, &exchange.parts.headers, now_ms) else { return };
     let mut background = exchange.background();
-    background.parts.method = Method::GET;
+    if exchange.posted.is_none() {
+        background.parts.method = Method::GET;
+    }
     // What this client wished of its own answer says nothing about the copy.
     make_unconditional(&mut background.parts.headers);
     background.parts.headers.remove(header::CACHE_CONTROL);
@@ -176,7 +179,7 @@ async fn ask(exchange: &mut Exchange, outbound: &Outbound, generation: Generatio
 
 /// What the client is told of a failure. To one that left in the middle of its body there is nothing to tell: its
 /// connection notices, and drops this request.
-async fn refuse(error: &Error) -> Refusal {
+pub(super) async fn refuse(error: &Error) -> Refusal {
     tracing::debug!(%error, "no answer from the backend");
     if matches!(error, Error::RequestBody(BodyError::ClientGone)) {
         tokio::time::sleep(NOTICE).await;

@@ -21,13 +21,14 @@ use super::{
 };
 use crate::{
     cache::{
-        Entry, Fill, Generation, Key, Lead, MAX_TAGS, NewEntry, Tag, TagValues,
+        Entry, Fill, Generation, Key, Lead, MAX_TAGS, NewEntry, Tag, TagTemplate, TagValues, body_members,
+        is_clean_answer,
         rfc9111::{
             Merge, ResponseHead, Source, Storable, Times, cache_groups, jittered, make_private, may_store,
             vary_by_coding,
         },
     },
-    config::CacheMode,
+    config::{BodyKey, CacheMode},
     net::{Body, BodyError, Chunks},
     telemetry::{CacheStatus, Fwd, Operation, Reason, random},
     upstream::Reply,
@@ -60,6 +61,8 @@ struct Pending {
     status: StatusCode,
     headers: HeaderMap,
     storable: Storable,
+    /// The body is to be looked through for errors that the status does not tell.
+    is_graphql: bool,
     tags: Vec<Tag>,
     generation: Generation,
     fetch_ms: u32,
@@ -76,7 +79,7 @@ pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched
     let mut response = reply.response;
     let ingress = exchange.ingress();
     let begun = begun.and_then(|(storable, fill)| {
-        if exchange.parts.method == Method::GET {
+        if exchange.parts.method == Method::GET || exchange.posted.is_some() {
             return Ok((storable, fill, generation));
         }
         // A write ends the older copies of its target; its own answer takes their place.
@@ -105,6 +108,9 @@ pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched
         route: Arc::clone(&exchange.route.name),
         status: response.status(),
         headers: storable.head(response.headers()),
+        is_graphql: exchange.posted.is_some()
+            && exchange.route.key.body == Some(BodyKey::Graphql)
+            && storable.meta.source == Source::Rule,
         storable,
         tags: tags_of(exchange, response.headers()),
         generation,
@@ -218,8 +224,12 @@ fn tags_of(exchange: &Exchange, headers: &HeaderMap) -> Vec<Tag> {
     let mut tags: Vec<Tag> = Vec::new();
     if !exchange.route.tags.is_empty() {
         let parameters = exchange.route.parameters(exchange.parts.uri.path());
-        let values =
-            TagValues { path: &parameters, query: exchange.parts.uri.query().map(str::as_bytes), body: &[] };
+        let names = exchange.route.tags.iter().flat_map(TagTemplate::body_members);
+        let members = exchange.posted.as_ref().map(|posted| body_members(posted.bytes(), names));
+        let members = members.unwrap_or_default();
+        let members: Vec<(&str, &str)> = members.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let query = exchange.parts.uri.query().map(str::as_bytes);
+        let values = TagValues { path: &parameters, query, body: &members };
         tags.extend(exchange.route.tags.iter().map(|template| template.tag(&values)));
     }
     let named = Tag::named_by(headers).chain(groups_of(exchange, headers));
@@ -246,6 +256,12 @@ impl Pending {
     /// Stores the answer with its whole body and frees those who wait for it.
     fn store(self, body: Bytes) -> Result<Arc<Entry>, Reason> {
         let ingress = &self.core.ingress;
+        if self.is_graphql && !is_clean_answer(&self.headers, &body) {
+            if let Some(lead) = self.lead {
+                free(ingress, lead, Reason::GraphqlErrors, self.status);
+            }
+            return Err(Reason::GraphqlErrors);
+        }
         let start = Instant::now();
         let now_ms = ingress.clock.at(start);
         let stored = ingress.cache.store(

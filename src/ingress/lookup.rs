@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{
     exchange::Exchange,
     fetch::{self, Plan},
+    posted,
     respond::{Ready, Told, stored},
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
         },
     },
     config::CacheMode,
-    net::Body,
+    net::{Body, Refusal},
     telemetry::{Fwd, HitSource, Operation, Reason},
 };
 
@@ -30,11 +31,18 @@ pub(super) enum Looked {
     Ready(Ready),
     /// A fetch.
     Fetch(Plan),
+    /// The request's body failed before there could be an answer.
+    Refused(Refusal),
 }
 
 /// Looks for an answer to the request.
 pub(super) async fn look(exchange: &mut Exchange) -> Looked {
     exchange.identify();
+    if exchange.reads_by_body()
+        && let Some(elsewhere) = posted::read(exchange).await
+    {
+        return elsewhere;
+    }
     let head = exchange.head();
     let policy = &exchange.route.policy;
     match admit(&head, policy) {
@@ -132,7 +140,7 @@ async fn wait_or_fetch(exchange: &mut Exchange, mut plan: Plan) -> Looked {
     // What must be validated for each request may be somebody's own.
     let is_shared =
         exchange.route.policy.has_rule() || plan.base.as_ref().is_some_and(|entry| was_shared(entry));
-    let Some(lookup) = plan.lookup.as_ref().filter(|_| is_shared && exchange.parts.method == Method::GET)
+    let Some(lookup) = plan.lookup.as_ref().filter(|_| is_shared && exchange.parts.method != Method::HEAD)
     else {
         return Looked::Fetch(plan);
     };

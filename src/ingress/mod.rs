@@ -15,7 +15,9 @@ mod journal;
 mod learn;
 mod lookup;
 mod outbound;
+mod peek;
 mod pipeline;
+mod posted;
 mod respond;
 mod routes;
 mod warm;
@@ -29,6 +31,7 @@ use tokio::sync::Semaphore;
 
 use self::{
     journal::Journal,
+    peek::Room,
     routes::{Learned, Route},
 };
 use crate::{
@@ -87,6 +90,7 @@ pub struct Ingress {
     learned_names: Mutex<HashSet<String>>,
     /// Places for codings that are being made.
     encoders: Arc<Semaphore>,
+    bodies: Room,
     settings: Settings,
 }
 
@@ -137,6 +141,7 @@ impl Ingress {
             learned: ArcSwapOption::empty(),
             learned_names: Mutex::default(),
             encoders: Arc::new(Semaphore::new(encode::AT_ONCE)),
+            bodies: Room::default(),
             settings,
         }))
     }

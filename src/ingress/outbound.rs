@@ -44,7 +44,8 @@ impl Outbound {
             outbound.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
         let has_rule = may_fill && exchange.route.policy.has_rule();
-        match &plan.base {
+        // A POST is never made conditional: the backend would take a condition for one on its write (RFC 9110, 13.1.2).
+        match plan.base.as_ref().filter(|_| exchange.posted.is_none()) {
             Some(entry) => make_conditional(&mut outbound.headers, &entry.stored()),
             None if has_rule && !outbound.headers.contains_key(header::RANGE) => {
                 make_unconditional(&mut outbound.headers);
@@ -93,6 +94,7 @@ impl Outbound {
         let target = exchange.target().as_bytes();
         let head = RequestHead::new(&exchange.parts.method, exchange.host.as_bytes(), target, &self.headers);
         let head = exchange.identified(head);
+        let head = if exchange.posted.is_some() { head.with_keyed_body() } else { head };
         // Conditions of our own are no wish of the client for less than the whole.
         if self.headers.contains_key(header::RANGE) { head } else { head.for_whole() }
     }

@@ -37,8 +37,9 @@ pub(super) async fn serve(core: &Arc<Core>, request: Request<Body>, context: Con
     }
     let ready = match lookup::look(&mut exchange).await {
         Looked::Ready(ready) => ready,
+        Looked::Refused(refusal) => return respond::refusal(exchange, refusal),
         Looked::Fetch(plan) => {
-            let invalidation = Invalidation::begin(&exchange);
+            let invalidation = Invalidation::begin(&mut exchange);
             match fetch::fetch(&mut exchange, plan).await {
                 Ok(ready) => Invalidation::answered(invalidation, ready).await,
                 Err(refusal) => {

@@ -207,7 +207,7 @@ pub(super) fn stored(
     let told = Told { ttl_s: Some(meta.ttl_s(now_ms)), age_s: Some(meta.age_s(now_ms)), ..told };
     let shown = encode::choose(exchange, head, entry);
     let (headers, body) = (shown.representation.headers(), shown.representation.body());
-    if !head.has_condition() && *head.method == Method::GET {
+    if !head.has_condition() && *head.method != Method::HEAD {
         let mut response = Response::new(Body::full(body.clone()));
         *response.status_mut() = entry.status();
         let lines = shown

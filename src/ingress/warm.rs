@@ -245,6 +245,7 @@ impl Watch {
 async fn fill_by(exchange: &mut Exchange) -> Outcome {
     let ready = match lookup::look(exchange).await {
         Looked::Ready(ready) => ready,
+        Looked::Refused(refusal) => return Outcome::Failed(Failure::NoAnswer(refusal)),
         Looked::Fetch(plan) if plan.lookup.is_none() => {
             return Outcome::Failed(Failure::NotKept(plan.reason));
         }

@@ -23,7 +23,7 @@ labels! {
         Credential = "credential",
         /// Whose answer this is cannot be told.
         Identity = "identity",
-        /// The request has a body.
+        /// The request has a body, or one that cannot be part of the key.
         Body = "body",
         /// The request asks for a range of what is not stored.
         Range = "range",
@@ -79,6 +79,8 @@ labels! {
         Streaming = "streaming",
         /// The answer is of a media type that the route does not store.
         MediaType = "media_type",
+        /// The answer to a GraphQL query has errors, or cannot be read to tell.
+        GraphqlErrors = "graphql_errors",
         /// The answer is over the size limit.
         TooLarge = "too_large",
         /// Too many answers are being copied at once.

@@ -12,6 +12,7 @@ mod support;
 mod admin;
 mod backend_faults;
 mod cache;
+mod cache_body;
 mod cache_encoding;
 mod cache_flight;
 mod cache_rules;

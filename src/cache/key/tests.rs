@@ -5,8 +5,11 @@ use proptest::{
     collection::vec, option, prelude::any, prop_assert_eq, proptest, sample::select, strategy::Strategy,
 };
 
-use super::{Key, KeyMaker, KeyRule, Scheme, Target, cookie_values, without_default_port};
-use crate::cache::{identity::IdentityTag, query::QueryRule, samples::fields};
+use super::{BodyPart, Key, KeyMaker, KeyRule, Scheme, Target, cookie_values, without_default_port};
+use crate::{
+    cache::{identity::IdentityTag, query::QueryRule, samples::fields},
+    config::BodyKey,
+};
 
 const PLAIN: Target<'_> = Target { scheme: Scheme::Http, authority: b"a.example", path: b"/x", query: None };
 
@@ -138,6 +141,23 @@ fn variants_have_keys_of_their_own() {
 }
 
 #[test]
+fn a_post_shares_no_key_with_a_get_or_another_body_and_has_the_same_target() {
+    let maker = KeyMaker::default();
+    let get = make(&maker, Target { query: Some(b"a=1"), ..PLAIN });
+    let json = fields(&[("content-type", "application/json")]);
+    let with =
+        |kind, body: &str| maker.posted(&get, &BodyPart::of(kind, &json, None, body.as_bytes()).unwrap());
+
+    let one = with(BodyKey::Json, r#"{"a":1}"#);
+
+    assert!(one != get && one == with(BodyKey::Json, r#" {"a": 1}"#));
+    assert!(one != with(BodyKey::Json, r#"{"a":2}"#));
+    assert!(one != with(BodyKey::Raw, r#"{"a":1}"#));
+    assert!(maker.variant(&one, &[1; 32]) != maker.variant(&get, &[1; 32]));
+    assert_eq!((one.authority(), one.path(), one.query()), (get.authority(), get.path(), get.query()));
+}
+
+#[test]
 fn the_name_is_the_same_in_every_process_and_the_hash_is_not() {
     let (one, two) = (make(&KeyMaker::default(), PLAIN), make(&KeyMaker::default(), PLAIN));
 
@@ -183,6 +203,7 @@ fn key_of(maker: &KeyMaker, parts: &Parts) -> Key {
         cookies: Vec::new(),
         origin: true,
         query: QueryRule::all(),
+        body: None,
     };
     let mut list = Vec::new();
     for (name, values) in ["origin", "x-a", "x-b"].into_iter().zip(&parts.fields) {

@@ -16,7 +16,7 @@ pub enum Admission {
     Lookup,
     /// Not looked up, not stored, never shared with another request.
     Bypass(Reason),
-    /// Not GET or HEAD: never looked up, and its answer may invalidate.
+    /// Not GET or HEAD, nor a POST that only reads: never looked up, and its answer may invalidate.
     Method,
 }
 
@@ -33,12 +33,20 @@ pub fn admit(request: &RequestHead<'_>, policy: &Policy) -> Admission {
     if request.asks(ask::UPGRADE) {
         return Admission::Bypass(Reason::Upgrade);
     }
-    if *request.method != Method::GET && *request.method != Method::HEAD {
+    let has_keyed_body = request.asks(ask::KEYED_BODY);
+    if *request.method != Method::GET && *request.method != Method::HEAD && !has_keyed_body {
         return Admission::Method;
     }
     let bypass_when = policy.rule.as_ref().and_then(|rule| rule.bypass_when.as_ref());
     if bypass_when.is_some_and(|conditions| conditions.is_met_by(request)) {
         return Admission::Bypass(Reason::BypassWhen);
+    }
+    // What a condition or a range means for such a request is for the backend to say (RFC 9110, 13.1.2 and 14.2).
+    if has_keyed_body && request.asks(ask::IF_NONE_MATCH | ask::IF_MODIFIED_SINCE) {
+        return Admission::Bypass(Reason::Conditional);
+    }
+    if has_keyed_body && request.asks(ask::RANGE) {
+        return Admission::Bypass(Reason::Range);
     }
     if request.asks(ask::BODY) {
         return Admission::Bypass(Reason::Body);

@@ -68,6 +68,7 @@ pub(super) mod ask {
     pub(in super::super) const UPGRADE: u16 = 1 << 9;
     pub(in super::super) const BODY: u16 = 1 << 10;
     pub(in super::super) const IDENTIFIED: u16 = 1 << 11;
+    pub(in super::super) const KEYED_BODY: u16 = 1 << 12;
 }
 
 impl<'a> RequestHead<'a> {
@@ -83,6 +84,13 @@ impl<'a> RequestHead<'a> {
     #[must_use]
     pub const fn with_body(mut self) -> Self {
         self.asks |= ask::BODY;
+        self
+    }
+
+    /// Says that the method only reads, as the operator has it, and that the body is part of the key.
+    #[must_use]
+    pub const fn with_keyed_body(mut self) -> Self {
+        self.asks = (self.asks & !ask::BODY) | ask::KEYED_BODY;
         self
     }
 

@@ -109,7 +109,9 @@ pub fn may_store(
     if !is_useful {
         return Err(Reason::StaleOnArrival);
     }
+    // Conditions are for GET and HEAD.
     let wants_etag = source == Source::Rule
+        && !request.asks(ask::KEYED_BODY)
         && !policy.is_rfc()
         && response.status == StatusCode::OK
         && !response.headers.contains_key(header::ETAG);
@@ -132,7 +134,7 @@ fn refuse_request(request: &RequestHead<'_>) -> Result<(), Reason> {
     Ok(())
 }
 
-/// GET, and in profile `rfc` a POST whose answer says that it is what a GET of the same URI would bring (RFC
+/// GET, a POST whose body is part of the key, and in profile `rfc` a POST whose answer says that it is what a GET of the same URI would bring (RFC
 /// 9110 section 9.3.3), which only a success can say (section 8.7).
 fn refuse_method(
     request: &RequestHead<'_>,
@@ -140,6 +142,9 @@ fn refuse_method(
     said: &Said,
     policy: &Policy,
 ) -> Result<(), Reason> {
+    if request.asks(ask::KEYED_BODY) {
+        return Ok(());
+    }
     if *request.method == Method::GET {
         return if request.asks(ask::BODY) { Err(Reason::Body) } else { Ok(()) };
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, doubles, identity, rules};
+use super::{Finding, bodies, doubles, identity, rules};
 use crate::config::{
     Config, Ingress, PathTemplate, QueryKey, Route, RouteCache, TagPart, TagTemplate, format_duration,
     path::YamlPath,
@@ -39,8 +39,10 @@ pub(super) fn check(config: &Config, ingress: &Ingress, findings: &mut Vec<Findi
             compression(rule, cache, findings);
             rules::check(&rule.path.key("cache"), cache, &config.cache, findings);
             tags(rule, &cache.tags, "cache.tags", findings);
+            bodies::key(&rule.path, rule.route, cache, findings);
         }
         tags(rule, &rule.route.invalidates, "invalidates", findings);
+        bodies::members(&rule.path, rule.route, findings);
     }
     unset_tags(&rules, findings);
 }
@@ -130,11 +132,16 @@ fn limits(rule: &Rule<'_>, ingress: &Ingress, findings: &mut Vec<Finding>) {
 fn lifetimes(rule: &Rule<'_>, cache: &RouteCache, config: &Config, findings: &mut Vec<Finding>) {
     let (at, max_ttl) = (rule.path.key("cache"), YamlPath::at("cache.max_ttl"));
     let methods = &rule.route.methods;
-    if !methods.is_empty() && !methods.iter().any(|method| method == "GET" || method == "HEAD") {
+    let is_read = |method: &String| method == "GET" || method == "HEAD";
+    if !methods.is_empty() && !methods.iter().any(is_read) && !bodies::reads_by_post(rule.route, cache) {
         findings.push(
             Finding::error(at.clone(), format!("answers to {} are never cached", methods.join(", ")))
-                .hint("only GET and HEAD are; a route for other methods may have `invalidates`")
-                .reads(rule.path.key("methods")),
+                .hint(
+                    "only GET and HEAD are, and POST with `key: { body: json }`; a route for other methods may have \
+                     `invalidates`",
+                )
+                .reads(rule.path.key("methods"))
+                .reads(at.key("key").key("body")),
         );
     }
     if cache.ttl.is_some_and(|ttl| ttl.is_zero()) {
@@ -297,7 +304,7 @@ fn tags(rule: &Rule<'_>, tags: &[String], place: &str, findings: &mut Vec<Findin
 fn keyed(tag: &TagTemplate, cache: &RouteCache, path: &YamlPath, findings: &mut Vec<Finding>) {
     let names = tag.parts.iter().filter_map(|part| match part {
         TagPart::Query(name) => Some(name),
-        TagPart::Literal(_) | TagPart::Parameter(_) => None,
+        TagPart::Literal(_) | TagPart::Parameter(_) | TagPart::Body(_) => None,
     });
     for name in names {
         let is_keyed = match &cache.key.query {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use h2::{
-    RecvStream,
+    RecvStream, SendStream,
     client::{ResponseFuture, SendRequest},
 };
 use http::{HeaderMap, Request, StatusCode};
@@ -67,11 +67,19 @@ impl H2 {
         self.get_with(path, &[]).await
     }
 
-    /// Sends a POST and reads the answer.
-    pub(crate) async fn post(&self, path: &str, body: Vec<u8>) -> Result<H2Answer, h2::Error> {
+    /// Begins a POST whose body the test sends.
+    pub(crate) async fn begin_post(
+        &self,
+        path: &str,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
         let mut send = self.send.clone().ready().await?;
         let request = Request::post(format!("http://coach.example{path}")).body(()).unwrap();
-        let (response, mut stream) = send.send_request(request, false)?;
+        send.send_request(request, false)
+    }
+
+    /// Sends a POST and reads the answer.
+    pub(crate) async fn post(&self, path: &str, body: Vec<u8>) -> Result<H2Answer, h2::Error> {
+        let (response, mut stream) = self.begin_post(path).await?;
         let uploading = spawn(async move {
             let mut body = Bytes::from(body);
             while !body.is_empty() {

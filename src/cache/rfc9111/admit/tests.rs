@@ -185,3 +185,27 @@ fn what_the_operator_keeps_away_goes_past_the_store_with_and_without_a_lifetime(
         assert_eq!(admission(&[("x-preview", "0")], &policy), Admission::Lookup);
     }
 }
+
+#[test]
+fn a_post_whose_body_is_in_the_key_is_looked_up_like_a_get_without_conditions() {
+    let asked = |lines: Lines<'_>, policy: &Policy| {
+        let lines = headers(lines);
+        admit(&RequestHead::new(&Method::POST, b"a", b"/", &lines).with_keyed_body(), policy)
+    };
+
+    for policy in [default(), ruled()] {
+        assert_eq!(asked(&[("content-length", "3")], &policy), Admission::Lookup);
+        assert_eq!(asked(&[("transfer-encoding", "chunked")], &policy), Admission::Lookup);
+        for (line, reason) in [
+            (("range", "bytes=0-1"), Reason::Range),
+            (("if-none-match", "\"a\""), Reason::Conditional),
+            (("if-modified-since", "@0"), Reason::Conditional),
+            (("if-match", "\"a\""), Reason::Conditional),
+        ] {
+            assert_eq!(asked(&[line], &policy), Admission::Bypass(reason), "{line:?}");
+        }
+    }
+    assert_eq!(asked(&[("authorization", "x")], &ruled()), Admission::Bypass(Reason::Authorization));
+    let off = Policy { mode: CacheMode::Off, ..ruled() };
+    assert_eq!(asked(&[], &off), Admission::Bypass(Reason::Off));
+}

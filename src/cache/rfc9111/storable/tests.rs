@@ -537,3 +537,21 @@ fn the_life_of_what_is_gone_is_the_routes_to_say() {
     }
     assert_eq!(life(200, &[], &policy(Duration::ZERO)), Ok((Source::Rule, 60)));
 }
+
+#[test]
+fn the_answer_to_a_post_whose_body_is_in_the_key_is_stored_like_that_to_a_get() {
+    let lines = headers(&[("content-length", "3")]);
+    let post = RequestHead::new(&Method::POST, b"example.org", b"/a", &lines);
+    let judged = |request: &RequestHead<'_>, answer: Lines<'_>| {
+        let answer = headers(answer);
+        let response = ResponseHead { status: StatusCode::OK, headers: &answer };
+        may_store(request, &response, AT_NOW, &ruled())
+    };
+
+    let storable = judged(&post.with_keyed_body(), &[]).unwrap();
+
+    assert_eq!((storable.meta.source, storable.wants_etag), (Source::Rule, false));
+    assert_eq!(judged(&post.with_keyed_body(), &[A_MINUTE]).unwrap().meta.source, Source::Origin);
+    assert_eq!(judged(&post.with_keyed_body(), &[("cache-control", "no-store")]), Err(Reason::NoStore));
+    assert_eq!(judged(&post, &[A_MINUTE]), Err(Reason::Method));
+}
