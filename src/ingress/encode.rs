@@ -11,14 +11,15 @@ use super::exchange::Exchange;
 use crate::cache::{
     Entry, Representation, encode,
     rfc9111::{
-        Accepted, Coding, Condition, RequestHead, Stored, condition, is_encodable, is_etag, is_long_enough,
-        known_tag,
+        Accepted, Coding, Condition, RequestHead, Stored, condition, forbids_transforming, is_encodable,
+        is_etag, is_long_enough, known_tag,
     },
 };
 
-/// Codings made at once in the whole process. Each takes a core while it lasts and a few megabytes; who finds no place
-/// goes without, and the next request tries again.
-pub(super) const AT_ONCE: usize = 2;
+/// Codings made at once in the whole process. Each takes a core while it lasts, and a few megabytes: with one at a time
+/// a flood of new entries leaves the others to those who serve. Who finds no place goes without, and the next request
+/// tries again.
+pub(super) const AT_ONCE: usize = 1;
 
 /// What of an entry a request is shown.
 pub(super) struct Shown<'a> {
@@ -32,7 +33,7 @@ pub(super) struct Shown<'a> {
 /// Chooses the representation of an entry by the client's wishes.
 pub(super) fn choose<'a>(exchange: &Exchange, head: &RequestHead<'_>, entry: &'a Arc<Entry>) -> Shown<'a> {
     let mut shown = Shown { representation: entry.plain(), known: None, is_divisible: true };
-    if !exchange.route.policy.compress {
+    if !exchange.route.policy.compress || forbids_transforming(head.headers) {
         return shown;
     }
     let accepted = Accepted::of(head.headers);
@@ -44,7 +45,7 @@ pub(super) fn choose<'a>(exchange: &Exchange, head: &RequestHead<'_>, entry: &'a
     if head.has_condition() {
         shown.known = known_tag(head.headers, entry.headers(), wanted());
         if *head.method == Method::GET && head.headers.contains_key(header::RANGE) {
-            // Ranges are cut from the plain body. A date says not which representation the client has the rest of.
+            // Ranges are cut from the plain body. A date does not say of which representation the client has a part.
             let validator = head.headers.get(header::IF_RANGE);
             shown.is_divisible =
                 wanted().next().is_none() || validator.is_none_or(|value| is_etag(value.as_bytes()));

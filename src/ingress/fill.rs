@@ -24,8 +24,8 @@ use crate::{
         Entry, Fill, Generation, Key, Lead, MAX_TAGS, NewEntry, Tag, TagTemplate, TagValues, body_members,
         is_clean_answer,
         rfc9111::{
-            Merge, ResponseHead, Source, Storable, Times, cache_groups, jittered, make_private, may_store,
-            vary_by_coding,
+            Merge, ResponseHead, Source, Storable, Times, cache_groups, is_encodable, jittered, make_private,
+            may_store, vary_by_coding,
         },
     },
     config::{BodyKey, CacheMode},
@@ -90,6 +90,13 @@ pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched
     let (storable, mut fill, generation) = match begun {
         Ok(begun) => begun,
         Err(reason) => {
+            if exchange.parts.method == Method::HEAD
+                && exchange.route.policy.compress
+                && is_encodable(response.status(), response.headers())
+            {
+                // The head of a GET would say so.
+                vary_by_coding(response.headers_mut());
+            }
             told.reason = Some(reason);
             if let Some(lead) = plan.lead {
                 free(ingress, lead, reason, response.status());

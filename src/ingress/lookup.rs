@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, header};
 use tokio::time::Instant;
 
 use super::{
@@ -146,6 +146,10 @@ async fn wait_or_fetch(exchange: &mut Exchange, mut plan: Plan) -> Looked {
     };
     let ingress = exchange.ingress();
     match ingress.cache.join(lookup, &exchange.parts.headers, ingress.clock.now_ms()) {
+        // A request for a part brings nothing that others could wait for, unless the whole is fetched to validate a copy.
+        Turn::Lead(lead) if plan.base.is_none() && exchange.parts.headers.contains_key(header::RANGE) => {
+            drop(lead);
+        }
         Turn::Lead(mut lead) => {
             let life = exchange.lease_life();
             if plan.reason != Some(Reason::ClientNoCache)

@@ -127,7 +127,72 @@ impl Chunks for Copied {
 
 #[cfg(test)]
 mod tests {
-    use super::{MEMORY, MOST, Room};
+    use std::{
+        collections::VecDeque,
+        sync::Arc,
+        task::{Context, Poll},
+    };
+
+    use bytes::{Bytes, BytesMut};
+    use parking_lot::Mutex;
+    use proptest::{collection::vec, prelude::any, prop_assert_eq, proptest};
+
+    use super::{Copied, Copy, MEMORY, MOST, Peek, Room};
+    use crate::net::{Body, BodyError, Chunks};
+
+    /// A body whose chunks are known beforehand.
+    struct Script(VecDeque<Result<Bytes, BodyError>>);
+
+    impl Chunks for Script {
+        fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+            Poll::Ready(self.0.pop_front())
+        }
+    }
+
+    /// Sends the first `reads` chunks of a body that is copied; the copy, and what was sent.
+    fn send(chunks: Vec<Result<Bytes, BodyError>>, reads: usize) -> (Option<Bytes>, Vec<u8>) {
+        let room = Room::default().take(None).unwrap();
+        let copy = Copy { bytes: BytesMut::new(), is_whole: false, _room: room };
+        let copy = Arc::new(Mutex::new(copy));
+        let mut body = Copied { body: Body::of(Script(chunks.into())), copy: Some(Arc::clone(&copy)) };
+        let (mut cx, mut sent) = (Context::from_waker(std::task::Waker::noop()), Vec::new());
+        for _ in 0..reads {
+            if let Poll::Ready(Some(Ok(data))) = body.poll_chunk(&mut cx) {
+                sent.extend_from_slice(&data);
+            }
+        }
+        (Peek::Sent(copy).whole(), sent)
+    }
+
+    fn chunk(length: usize) -> Result<Bytes, BodyError> {
+        Ok(Bytes::from(vec![b'x'; length]))
+    }
+
+    #[test]
+    fn only_a_body_that_was_sent_to_its_end_and_is_not_too_long_is_known() {
+        let whole = |chunks: Vec<_>, reads| send(chunks, reads).0.map(|bytes| bytes.len());
+
+        assert_eq!(whole(vec![chunk(3), chunk(4)], 3), Some(7));
+        assert_eq!(whole(vec![chunk(3), chunk(4)], 2), None);
+        assert_eq!(whole(vec![], 1), Some(0));
+        assert_eq!(whole(vec![], 0), None);
+        assert_eq!(whole(vec![chunk(MOST)], 2), Some(MOST));
+        assert_eq!(whole(vec![chunk(MOST), chunk(1)], 3), None);
+        assert_eq!(whole(vec![chunk(3), Err(BodyError::ClientGone)], 3), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_copy_and_what_is_sent_are_the_body(chunks in vec(vec(any::<u8>(), 1..50), 0..8)) {
+            let body = chunks.concat();
+            let reads = chunks.len() + 1;
+
+            let (copy, sent) = send(chunks.into_iter().map(|chunk| Ok(chunk.into())).collect(), reads);
+
+            prop_assert_eq!(copy.as_deref(), Some(body.as_slice()));
+            prop_assert_eq!(sent, body);
+        }
+    }
 
     #[test]
     fn room_is_bounded_and_comes_back() {

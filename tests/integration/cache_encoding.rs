@@ -238,6 +238,23 @@ async fn a_head_mirrors_the_get_and_a_range_is_cut_from_the_plain_body() {
 }
 
 #[tokio::test]
+async fn a_head_that_misses_says_that_the_get_would_vary_and_no_transform_of_a_client_is_obeyed() {
+    let backend = json(&["ETag: \"abc\""]).await;
+    let proxy = Setup::before(&backend).cached(RULE).start();
+
+    let head = raw(proxy.address, request_text("HEAD", "/cached/b", &[BROTLI], "")).await;
+    get(proxy.address, "/cached/a").await;
+    coded(&proxy, BROTLI, "br").await;
+    let plain = get_with(proxy.address, "/cached/a", &[BROTLI, "Cache-Control: no-transform"]).await;
+
+    assert_eq!(
+        (head.cache(), head.field("vary"), head.field("content-encoding")),
+        ("miss", "Accept-Encoding", "")
+    );
+    assert_eq!((plain.cache(), plain.field("content-encoding"), plain.field("etag")), ("hit", "", "\"abc\""));
+}
+
+#[tokio::test]
 async fn a_coding_ends_with_its_entry_and_outlives_a_validation() {
     let version = Arc::new(AtomicUsize::new(1));
     let now = Arc::clone(&version);

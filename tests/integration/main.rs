@@ -15,6 +15,7 @@ mod cache;
 mod cache_body;
 mod cache_encoding;
 mod cache_flight;
+mod cache_parts;
 mod cache_rules;
 mod cache_safety;
 mod client_aborts;

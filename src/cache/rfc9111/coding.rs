@@ -272,8 +272,10 @@ fn is_text(headers: &HeaderMap) -> bool {
         )
 }
 
-/// `no-transform`. What merely looks like it, in a quoted string, forbids too.
-fn forbids_transforming(headers: &HeaderMap) -> bool {
+/// Whether the sender of a head says `no-transform`: the backend (RFC 9111 section 5.2.2.6) or the client (section
+/// 5.2.1.6). What merely looks like it, in a quoted string, forbids too.
+#[must_use]
+pub fn forbids_transforming(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::CACHE_CONTROL).into_iter();
     let mut members = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     members.any(|member| member.trim_ascii().eq_ignore_ascii_case(b"no-transform"))

@@ -56,6 +56,11 @@ pub(super) fn ruled() -> Policy {
     ruled_by(Rule { ttl: Some(Duration::from_secs(60)), ..Rule::default() })
 }
 
+/// The same for a route whose copies are coded here.
+pub(super) fn compressing() -> Policy {
+    Policy { compress: true, ..ruled() }
+}
+
 pub(super) fn ruled_by(rule: Rule) -> Policy {
     Policy { rule: Some(rule), ..default() }
 }

@@ -51,7 +51,8 @@ mod vary;
 pub use admit::{Admission, admit};
 pub use bypass::BypassWhen;
 pub use coding::{
-    Accepted, Coding, add_plain_tags, coded_head, is_encodable, is_long_enough, known_tag, vary_by_coding,
+    Accepted, Coding, add_plain_tags, coded_head, forbids_transforming, is_encodable, is_long_enough,
+    known_tag, vary_by_coding,
 };
 pub use condition::{Condition, condition};
 pub use dates::{format_date, parse_date};

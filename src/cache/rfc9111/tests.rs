@@ -9,10 +9,10 @@ use proptest::{
 };
 
 use super::{
-    Failure, Policy, RequestHead, ResponseHead, Reuse, Stored, Times, admit, condition, fixture, format_date,
-    head_contradicts, invalidated_targets, invalidates, is_plain_path, make_conditional, may_reuse,
-    may_serve_on_failure, may_store, merge, normal_encoding, not_modified_head, on_absent, parse_date,
-    partial_content_head,
+    Coding, Failure, Policy, RequestHead, ResponseHead, Reuse, Stored, Times, add_plain_tags, admit,
+    coded_head, condition, fixture, format_date, head_contradicts, invalidated_targets, invalidates,
+    is_plain_path, known_tag, make_conditional, may_reuse, may_serve_on_failure, may_store, merge,
+    normal_encoding, not_modified_head, on_absent, parse_date, partial_content_head,
 };
 
 mod model;
@@ -116,7 +116,7 @@ fn head() -> impl Strategy<Value = HeaderMap> {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    select(vec![fixture::default(), fixture::rfc(), fixture::ruled()])
+    select(vec![fixture::default(), fixture::rfc(), fixture::ruled(), fixture::compressing()])
 }
 
 fn method() -> impl Strategy<Value = Method> {
@@ -180,8 +180,11 @@ proptest! {
             let _ = merge(&asked, &stored, &request, times, &policy);
             let _ = head_contradicts(&stored, &answered);
             let _ = (not_modified_head(&kept), partial_content_head(&kept, 0, length, length));
+            let _ = known_tag(&request, &kept, Coding::ALL.into_iter());
+            let _ = coded_head(&kept, Coding::Gzip, length);
             let mut validating = request.clone();
             make_conditional(&mut validating, &stored);
+            add_plain_tags(&mut validating);
             prop_assert!(storable.selection.matches(&request), "an answer fits its own request");
             prop_assert!(!kept.contains_key("connection") && !kept.contains_key("age"));
         }

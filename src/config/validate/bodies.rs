@@ -38,22 +38,27 @@ pub(super) fn key(at: &YamlPath, route: &Route, cache: &RouteCache, findings: &m
     }
 }
 
-/// Warns of values that no request of the route can have.
+/// Warns of values that requests of the route lack: each of them would end more than was meant.
 pub(super) fn members(at: &YamlPath, route: &Route, findings: &mut Vec<Finding>) {
-    let has_no_body = |method: &String| matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS");
-    if route.methods.is_empty() || !route.methods.iter().all(has_no_body) {
+    let has_no_body = |method: &&str| matches!(*method, "GET" | "HEAD" | "OPTIONS");
+    let methods: Vec<&str> = if route.methods.is_empty() {
+        vec!["GET"]
+    } else {
+        route.methods.iter().map(String::as_str).filter(has_no_body).collect()
+    };
+    if methods.is_empty() {
         return;
     }
     for (index, name) in body_members(&route.invalidates) {
         findings.push(
             Finding::warning(
                 at.key("invalidates").index(index),
-                format!(
-                    "`{{body.{name}}}` is never there: requests by {} have no body",
-                    route.methods.join(" and ")
-                ),
+                format!("`{{body.{name}}}` is never there in requests by {}", methods.join(" and ")),
             )
-            .hint("without the value every tag that begins like this one is ended")
+            .hint(
+                "each of them ends every tag that begins like this one; name the methods that write, as in \
+                 `methods: [POST]`",
+            )
             .reads(at.key("methods")),
         );
     }

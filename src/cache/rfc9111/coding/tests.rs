@@ -9,9 +9,13 @@ use proptest::{
 };
 
 use super::{Accepted, Coding, add_plain_tags, coded_head, is_encodable, known_tag, vary_by_coding};
-use crate::cache::rfc9111::{
-    Selection,
-    fixture::{Lines, headers},
+use crate::{
+    cache::rfc9111::{
+        Merge, Policy, Selection, Storable,
+        fixture::{Copy, Lines, compressing, headers, ruled, store},
+        normal_encoding,
+    },
+    config::{Cache, RouteCache},
 };
 
 fn accepting(value: &str) -> HeaderMap {
@@ -169,6 +173,52 @@ fn that_an_answer_varies_is_said_once() {
     }
 }
 
+#[test]
+fn where_copies_are_coded_one_plain_copy_fits_everybody_and_says_that_it_varies() {
+    let json = ("content-type", "application/json");
+    let asked = &[("accept-encoding", "identity")];
+    let kept = |lines: Lines<'_>, policy: &Policy| store(asked, 200, lines, policy).unwrap();
+    let names = |storable: &Storable| -> Vec<String> {
+        storable.selection.names().map(|name| name.as_str().to_owned()).collect()
+    };
+    let lines: Lines<'_> = &[json, ("vary", "Origin, Accept-Encoding")];
+
+    let plain = kept(lines, &compressing());
+    let coded = kept(&[json, ("vary", "accept-encoding"), ("content-encoding", "br")], &compressing());
+    let silent = kept(&[json], &compressing());
+    let small = kept(&[json, ("content-length", "9")], &compressing());
+
+    assert_eq!(names(&plain), ["origin"]);
+    assert_eq!(names(&coded), ["accept-encoding"], "what the backend coded is not for everybody");
+    assert_eq!(names(&kept(lines, &ruled())), ["origin", "accept-encoding"]);
+    assert!(plain.is_encodable && silent.is_encodable && !coded.is_encodable && !small.is_encodable);
+    assert_eq!(plain.head(&headers(lines)).get_all("vary").iter().count(), 1);
+    assert_eq!(silent.head(&headers(&[json])).get("vary").unwrap(), "Accept-Encoding");
+    assert!(!small.head(&headers(&[json])).contains_key("vary"));
+    assert!(silent.selection.is_any());
+}
+
+#[test]
+fn a_confirmed_copy_says_still_that_it_varies() {
+    let copy = Copy::of(&[("content-type", "text/css"), ("etag", "\"a\"")], &compressing());
+
+    let merged = copy.merge(&[], &[("vary", "origin")], &compressing());
+
+    let Merge::Updated { head, storable } = merged else { panic!("{merged:?}") };
+    let vary: Vec<_> = head.get_all("vary").iter().map(|line| line.to_str().unwrap()).collect();
+    assert_eq!(vary, ["origin", "Accept-Encoding"]);
+    assert_eq!(storable.selection.names().count(), 1);
+}
+
+#[test]
+fn only_what_is_the_same_for_everybody_is_coded() {
+    for (compress, public, expected) in [(true, true, true), (true, false, false), (false, true, false)] {
+        let route = RouteCache { compress, public, ..RouteCache::default() };
+        assert_eq!(Policy::from_config(&Cache::default(), Some(&route)).compress, expected);
+    }
+    assert!(!Policy::from_config(&Cache::default(), None).compress);
+}
+
 /// `Accept-Encoding` as clients might write it.
 fn field() -> impl Strategy<Value = Option<String>> {
     let name = select(vec!["br", "gzip", "x-gzip", "GZip", "deflate", "zstd", "identity", "*"]);
@@ -203,7 +253,7 @@ proptest! {
     ) {
         let request = |field: &Option<String>| field.as_deref().map_or_else(HeaderMap::new, accepting);
         let mut sent = request(&made_for);
-        if is_normalised && let Some(normal) = super::super::normal_encoding(&sent) {
+        if is_normalised && let Some(normal) = normal_encoding(&sent) {
             sent.insert("accept-encoding", HeaderValue::from_static(normal));
         }
         let sent_field = sent.get("accept-encoding").map(|value| value.to_str().unwrap().to_owned());
