@@ -164,13 +164,10 @@ mod tests {
         (Peek::Sent(copy).whole(), sent)
     }
 
-    fn chunk(length: usize) -> Result<Bytes, BodyError> {
-        Ok(Bytes::from(vec![b'x'; length]))
-    }
-
     #[test]
     fn only_a_body_that_was_sent_to_its_end_and_is_not_too_long_is_known() {
         let whole = |chunks: Vec<_>, reads| send(chunks, reads).0.map(|bytes| bytes.len());
+        let chunk = |length| Ok(Bytes::from(vec![b'x'; length]));
 
         assert_eq!(whole(vec![chunk(3), chunk(4)], 3), Some(7));
         assert_eq!(whole(vec![chunk(3), chunk(4)], 2), None);

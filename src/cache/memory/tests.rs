@@ -7,7 +7,7 @@ use std::{
 
 use http::HeaderMap;
 
-use super::{Found, MemoryTier};
+use super::{Found, MemoryTier, to_u64};
 use crate::cache::{
     entry::{Entry, NewEntry},
     key::{Key, KeyMaker},
@@ -268,4 +268,82 @@ fn clear_takes_everything_out_and_frees_the_memory() {
     assert_eq!(live_bytes(&entries), 0);
     fixture.put(answer(&key(&fixture.maker, "/5"), 100)).unwrap();
     assert!(fixture.get(&key(&fixture.maker, "/5"), &fields(&[])).is_some());
+}
+
+/// Numbers of a Zipf distribution over `ranks` things, by its cumulated weights; the numbers come from a fixed seed.
+struct Zipf {
+    sums: Vec<f64>,
+    state: u64,
+}
+
+impl Zipf {
+    fn new(ranks: u32, exponent: f64) -> Self {
+        let weights = (1..=ranks).map(|rank| f64::from(rank).powf(-exponent));
+        let sums = weights.scan(0.0, |sum, weight| {
+            *sum += weight;
+            Some(*sum)
+        });
+        Self { sums: sums.collect(), state: 0x9e37_79b9_7f4a_7c15 }
+    }
+
+    fn next(&mut self) -> usize {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        let share = (self.state >> 11) as f64 / (1_u64 << 53) as f64;
+        let wanted = share * self.sums.last().copied().unwrap_or_default();
+        self.sums.partition_point(|sum| *sum < wanted)
+    }
+}
+
+/// The simplest of caches with the same bound: what was used longest ago goes first.
+#[derive(Default)]
+struct Lru {
+    used: std::collections::HashMap<usize, (u64, u64)>,
+    order: std::collections::BTreeMap<u64, usize>,
+    bytes: u64,
+    clock: u64,
+}
+
+impl Lru {
+    fn get(&mut self, thing: usize, size: u64, bound: u64) -> bool {
+        self.clock += 1;
+        let known = self.used.insert(thing, (self.clock, size));
+        self.order.insert(self.clock, thing);
+        if let Some((at, _)) = known {
+            self.order.remove(&at);
+            return true;
+        }
+        self.bytes += size;
+        while self.bytes > bound {
+            let Some((_, oldest)) = self.order.pop_first() else { break };
+            self.bytes -= self.used.remove(&oldest).map_or(0, |(_, size)| size);
+        }
+        false
+    }
+}
+
+#[test]
+fn on_popular_things_it_hits_at_least_as_often_as_an_lru_of_its_size() {
+    const SIZE: u64 = 4 << 20;
+    const REQUESTS: usize = 120_000;
+    let (maker, request) = (KeyMaker::default(), HeaderMap::new());
+    for exponent in [0.7, 0.9, 1.1] {
+        let tier = MemoryTier::new(SIZE, 32, maker.clone());
+        let (mut zipf, mut lru) = (Zipf::new(20_000, exponent), Lru::default());
+        let (mut hits, mut lru_hits) = (0_u32, 0_u32);
+        for _ in 0..REQUESTS {
+            let thing = zipf.next();
+            let key = key(&maker, &format!("/{thing}"));
+            // Bodies of many sizes, always the same for the same thing.
+            let entry = Arc::new(Entry::new(answer(&key, 100 + thing * 37 % 4000)));
+            lru_hits += u32::from(lru.get(thing, to_u64(entry.size()), SIZE));
+            if matches!(tier.find(&key, &request), Found::Entry(_)) {
+                hits += 1;
+            } else {
+                tier.put(&entry, 0).unwrap();
+            }
+        }
+        assert!(hits >= lru_hits, "exponent {exponent}: {hits} hits, an LRU has {lru_hits}");
+    }
 }
