@@ -27,6 +27,11 @@ fn the_schema_is_current() {
 }
 
 #[test]
+fn the_reasons_are_current() {
+    is_current("docs/reasons.md", &touchline::telemetry::reasons_markdown());
+}
+
+#[test]
 fn the_configuration_reference_is_current() {
     is_current("docs/configuration.md", &config::reference_markdown());
 }

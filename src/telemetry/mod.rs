@@ -12,6 +12,7 @@ pub mod record;
 pub mod snapshot;
 
 mod access_log;
+mod advice;
 mod cache_stats;
 mod capture;
 mod counters;
@@ -33,6 +34,7 @@ mod upstream;
 mod windows;
 
 pub use access_log::Sink;
+pub use advice::{Advice, Change, Place, When, reasons_markdown};
 pub use cache_stats::{CacheSizes, CacheSource, Operation, Tier};
 pub use capture::Capture;
 pub use counters::{Counter, Durations, Gauge, ReasonCounters};
