@@ -12,6 +12,8 @@
 //! SHA-256. A length is four bytes, big-endian. The key of a POST is that of a GET in a class of its own, with its body
 //! (`body`) behind. The key of a variant is that of its resource, a `V` and the digest of the selecting values.
 
+mod read;
+
 use std::{
     fmt,
     hash::{BuildHasher, Hash, Hasher},
@@ -27,6 +29,8 @@ use super::{
     query::QueryRule,
 };
 use crate::config;
+
+pub use read::KeyParts;
 
 /// Version of the layout; a change of it makes every older key unequal.
 const LAYOUT: u8 = 2;

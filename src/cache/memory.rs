@@ -126,6 +126,11 @@ impl MemoryTier {
         entry.map_or(Found::NoVariant(variants), Found::Entry)
     }
 
+    /// The variants that a resource is known to have; none where its answers fit every request.
+    pub(super) fn variants(&self, resource: &Key) -> Variants {
+        self.shelf.load().known_variants(resource)
+    }
+
     /// Puts an entry in. The error says why there is no place for it. A tier without any size takes everything and keeps
     /// nothing.
     pub(super) fn put(&self, entry: &Arc<Entry>, now_ms: u64) -> Result<(), Reason> {

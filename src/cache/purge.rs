@@ -6,6 +6,8 @@
 //! too much, which is harmless. Once an entry has been found alive it remembers up to which generation, so that until
 //! the next purge its check is one comparison.
 
+mod why;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::atomic::{AtomicU64, Ordering},
@@ -21,6 +23,8 @@ use super::{
     scope::Scope,
     tags::Tag,
 };
+
+pub use why::Culprit;
 
 /// Marks on single names that are held. Beyond it the older half goes, and with it what was fetched before them.
 /// A table of this many takes about 8 MB; a day of one invalidated URL a second stays below it.

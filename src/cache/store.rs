@@ -1,6 +1,8 @@
 //! The cache as the ingress plane sees it: keys, lookups, flights, copies, storing, purging. It judges neither
 //! freshness nor storability (`rfc9111` does), fetches nothing and spawns nothing.
 
+mod peek;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,6 +30,8 @@ use crate::{
     config,
     telemetry::record::{HitSource, Reason},
 };
+
+pub use peek::Peek;
 
 /// Bodies copied at once.
 const MAX_FILLS: u64 = 512;

@@ -91,6 +91,7 @@ impl Reason {
     pub const fn when(self) -> &'static [When] {
         match self {
             Self::Off
+            | Self::BypassWhen
             | Self::NotListed
             | Self::Observe
             | Self::Refused
@@ -108,6 +109,8 @@ impl Reason {
             Self::Purged | Self::NoCache => &[When::Miss, When::NotStored],
             Self::Range
             | Self::Variants
+            | Self::MediaType
+            | Self::GraphqlErrors
             | Self::NoStore
             | Self::Private
             | Self::SetCookie
@@ -148,10 +151,15 @@ impl Reason {
                 "Set `mode: serve` once what it counts looks right.",
                 "mode: serve",
             ),
-            Self::Method => plain(
+            Self::Method => route(
                 "The method is not one that the cache answers: only GET and HEAD are looked up, and only the answer \
                  to a GET is kept.",
-                "Nothing to change: let clients read with GET.",
+                "Let clients read with GET, or say on a route for a POST that only reads that its body is part of the key.",
+                "key: { body: json }",
+            ),
+            Self::BypassWhen => plain(
+                "The request meets a condition of the route's `bypass_when`.",
+                "Nothing to change: the route says so.",
             ),
             Self::Refused => plain(
                 "touchline answered in the backend's place: the path is its own, or the request was refused.",
@@ -180,7 +188,11 @@ impl Reason {
                 "Send a valid token, or look at the route's `identity`. Without one a request always goes to the \
                  backend.",
             ),
-            Self::Body => plain("The request has a body.", "Ask without a body: a GET needs none."),
+            Self::Body => plain(
+                "The request has a body, or one that cannot be part of the key: too long, coded, or not what `key.body` \
+                 says.",
+                "Ask without a body, or with one of at most 64 KiB that reads in one way only.",
+            ),
             Self::Range => plain(
                 "The request asks for a part, and what the backend sends for it is not the whole.",
                 "Ask for the whole once; parts are answered from it afterwards.",
@@ -253,22 +265,27 @@ impl Reason {
                 "The request allows a stale answer (`max-stale`).",
                 "Nothing to change: the client asked for it.",
             ),
-            Self::NoStore => plain(
+            Self::NoStore => route(
                 "The answer says `no-store`.",
-                "Take it off in the backend if the answer may be kept: no rule overrides it.",
+                "Take it off in the backend if the answer may be kept, or let the route's `ttl` beat the word.",
+                "override: [no_store]",
             ),
-            Self::Private => plain(
+            Self::Private => route(
                 "The answer says `private`: it is for one user.",
-                "Take it off in the backend if it is the same for all.",
+                "Take it off in the backend if it is the same for all, or let the route's `ttl` beat the word.",
+                "override: [private]",
             ),
-            Self::NoCache => plain(
+            Self::NoCache => route(
                 "The answer says `no-cache`, and either has no `ETag` or `Last-Modified` to ask with, or is asked \
                  about before every use.",
-                "Let the backend send an `ETag`: a 304 is then enough; or a `max-age` in place of `no-cache`.",
+                "Let the backend send an `ETag`: a 304 is then enough; or let the route's `ttl` beat \
+                 the word.",
+                "override: [no_cache]",
             ),
-            Self::SetCookie => plain(
+            Self::SetCookie => route(
                 "The answer sets a cookie, which no second client may get.",
-                "Let the backend set cookies on other paths than those that are cached.",
+                "Let the backend set cookies on other paths than those that are cached, or keep the answer without it.",
+                "set_cookie: strip",
             ),
             Self::VaryStar => plain(
                 "The answer says `Vary: *`, or varies by more fields than can be told apart.",
@@ -289,10 +306,11 @@ impl Reason {
                 "Give the route a `ttl`, or let the backend send `Cache-Control: max-age=N`.",
                 "ttl: 1m",
             ),
-            Self::StaleOnArrival => plain(
+            Self::StaleOnArrival => route(
                 "The answer was past its lifetime when it came: `max-age=0`, an `Expires` in the past, or an `Age` \
                  above its lifetime.",
-                "Let the backend send a longer `max-age`. A rule speaks only where the answer is silent.",
+                "Let the backend send a longer `max-age`. A rule speaks only where the answer is silent, unless it says so.",
+                "override: [max_age]",
             ),
             Self::MustUnderstand => plain(
                 "The answer says `must-understand`, and its status is not one of RFC 9110.",
@@ -309,6 +327,14 @@ impl Reason {
             Self::Streaming => plain(
                 "The answer is a stream, such as server-sent events.",
                 "Nothing to change: a conversation cannot be kept.",
+            ),
+            Self::MediaType => plain(
+                "The route keeps only some media types (`media_types`), and this is none of them.",
+                "Add the type to the route's `media_types`, or leave the list out.",
+            ),
+            Self::GraphqlErrors => plain(
+                "The answer to a GraphQL query has `errors`, or cannot be read to tell.",
+                "Look at the errors: an answer without any is kept.",
             ),
             Self::TooLarge => route(
                 "Body, head or tags of the answer are over a bound: `max_body`, an eighth of `memory.size`, 32 KiB of \
