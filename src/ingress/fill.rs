@@ -97,7 +97,8 @@ pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched
                 // The head of a GET would say so.
                 vary_by_coding(response.headers_mut());
             }
-            told.reason = Some(reason);
+            // Who passed by the queue is told so: what kept the answer from being stored was told to the one before.
+            told.reason = told.reason.filter(|reason| *reason == Reason::HitForMiss).or(Some(reason));
             if let Some(lead) = plan.lead {
                 free(ingress, lead, reason, response.status());
             }

@@ -34,3 +34,4 @@ mod service;
 mod streaming;
 mod upgrade;
 mod warming;
+mod why;
