@@ -1,6 +1,7 @@
 //! Puts the planes together: the one place that names all of them. Builds everything from one configuration, opens the
 //! listeners, starts the workers, and takes it all down again in order.
 
+mod explain;
 mod plugs;
 mod workers;
 
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use self::{
+    explain::Entries,
     plugs::{Backend, CacheSizesOf, Ending, IngressPaths, MostUsed, Probes, Purging},
     workers::{Beats, Pace},
 };
@@ -33,9 +35,11 @@ use crate::{
         listener::{self, Gate},
         serve::{self, Serving},
     },
-    telemetry::{CacheSource, Facts, Listener, Sink, Telemetry},
+    telemetry::{self, CacheSource, Facts, Listener, Sink, Telemetry},
     upstream::{Upstream, health},
 };
+
+pub use self::explain::explainer;
 
 /// Connections to the admin and the control listener: enough for probes, scrapers and people, whatever the ingress does.
 const OPERATOR_CONNECTIONS: u32 = 64;
@@ -147,6 +151,7 @@ impl Plan {
     fn build(config: Arc<Config>, hash: String, workers: usize, sink: Option<Sink>) -> anyhow::Result<Self> {
         let drain = Drain::new();
         let pace = Arc::new(Pace::default());
+        let entries = Entries::new(&config, &hash);
         let service = config.telemetry.service.clone().unwrap_or_else(|| "touchline".to_owned());
         let facts = Facts {
             service,
@@ -183,6 +188,7 @@ impl Plan {
                 clock,
                 full_paths: config.telemetry.access_log.paths == PathDetail::Full,
             })),
+            entries: config.ingress.is_some().then(|| Arc::clone(&entries) as _),
             draining: Arc::new(Ending { drain: drain.clone(), pace: Arc::clone(&pace) }),
         };
         let admin = Arc::new(Admin::new(&config, Arc::clone(&telemetry), sources));
@@ -198,10 +204,14 @@ impl Plan {
                     upstream: Arc::clone(upstream),
                     taken,
                     drain: drain.clone(),
+                    chance: telemetry::random,
                 };
                 let stats = telemetry.listener(Listener::Ingress);
                 let gate = Gate::new(section.limits.connections, section.limits.per_ip, stats);
-                Some((Ingress::new(&config, section, parts)?, gate))
+                let ingress = Ingress::new(&config, section, parts)?;
+                // Set once, as the plan is built once.
+                let _ = entries.plane.set(Arc::downgrade(&ingress));
+                Some((ingress, gate))
             }
             _ => None,
         };

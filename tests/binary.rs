@@ -35,7 +35,7 @@ fn without_arguments_it_says_how_it_is_used() {
 
     assert_eq!(code, Some(2));
     let said = out + &err;
-    for word in ["run", "demo", "check", "purge", "drain", "schema"] {
+    for word in ["run", "demo", "check", "explain", "purge", "drain", "schema"] {
         assert!(said.contains(word), "{word}: {said}");
     }
 }
@@ -48,6 +48,7 @@ fn every_command_explains_itself() {
         &["demo", "--help"],
         &["check", "--help"],
         &["schema", "--help"],
+        &["explain", "--help"],
         &["purge", "--help"],
         &["drain", "--help"],
     ] {

@@ -1,5 +1,5 @@
-//! The control listener: purge, clear and drain. Everything here writes, so everything is a POST, guarded, and leaves
-//! a line in the log.
+//! The control listener: purge, clear and drain, and a look at single entries. Everything here writes or reveals keys,
+//! so everything is a POST, guarded, and leaves a line in the log.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -33,6 +33,7 @@ struct DrainBegun {
 enum Action {
     Clear,
     Purge,
+    Entry,
     Drain,
 }
 
@@ -48,6 +49,7 @@ impl ControlService {
         let action = match request.uri().path() {
             "/performance/cache/clear" => Action::Clear,
             "/cache/purge" => Action::Purge,
+            "/api/v1/cache/entry" => Action::Entry,
             "/drain" => Action::Drain,
             _ => return Err(Reply::detail(StatusCode::NOT_FOUND, "Not Found")),
         };
@@ -64,6 +66,7 @@ impl ControlService {
                 let (scope, soft) = purge::read(&body)?;
                 Ok(purge::done(&scope, soft, self.0.purge(&scope, soft, peer).await?))
             }
+            Action::Entry => self.0.entry(&body, peer),
             Action::Drain => {
                 info!(peer = peer.map(tracing::field::display), "drain asked for on the control listener");
                 self.0.sources.draining.begin();

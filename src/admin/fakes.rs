@@ -15,8 +15,8 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use parking_lot::Mutex;
 
 use crate::admin::{
-    Admin, BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, Health, Purge, Purged,
-    Scope, Sources, TopKey,
+    Admin, BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, EntryAsked, EntryFound,
+    EntryView, Health, Purge, Purged, Scope, Sources, TopKey,
 };
 use crate::config;
 use crate::net::{Body, Context, Service};
@@ -43,6 +43,7 @@ impl Fake {
             health: self.clone(),
             backend: Some(self.clone()),
             cache: Some(self.clone()),
+            entries: Some(self.clone()),
             draining: self.clone(),
         }
     }
@@ -90,6 +91,16 @@ impl BackendHealth for Fake {
 impl CacheView for Fake {
     fn top_keys(&self, _: usize) -> Vec<TopKey> {
         vec![TopKey { key: "/api/challenges".to_owned(), hits: 702, bytes: 9318, ttl_s: 1312 }]
+    }
+}
+
+impl EntryView for Fake {
+    fn entry(&self, asked: &EntryAsked) -> Result<EntryFound, Cow<'static, str>> {
+        if !asked.url.starts_with('/') {
+            return Err("this is no url".into());
+        }
+        let fields: String = asked.headers.iter().map(|(name, value)| format!(" {name}: {value}")).collect();
+        Ok(EntryFound { route: format!("{} {}{fields}", asked.method, asked.url), ..EntryFound::default() })
     }
 }
 

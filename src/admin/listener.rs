@@ -105,16 +105,17 @@ impl IngressPart {
         (performance || health).then_some(Self { admin, performance, health })
     }
 
+    /// Whether a part with these words answers a path, where there is no plane to ask.
+    #[must_use]
+    pub fn would_take(on_ingress: &[OnIngress], path: &str) -> bool {
+        let has = |word| on_ingress.contains(&word);
+        is_taken(path, has(OnIngress::Performance), has(OnIngress::Health))
+    }
+
     /// Whether a request for `path` is answered here, whatever its method, instead of by a route or the backend.
     #[must_use]
     pub fn takes(&self, path: &str) -> bool {
-        match Path::of(path) {
-            Some(Path::Health) => self.health,
-            Some(
-                Path::PerformanceMetrics | Path::PerformanceHealth | Path::CacheStats | Path::CacheClear,
-            ) => self.performance,
-            Some(Path::Page | Path::Style | Path::Livez | Path::Readyz | Path::Metrics) | None => false,
-        }
+        is_taken(path, self.performance, self.health)
     }
 
     /// Answers a request for a path that it takes, else 404. The ingress plane has checked `Host` already; tokens are
@@ -193,6 +194,16 @@ impl Admin {
         })?;
         control::read(request.into_body()).await?;
         Ok(purge::cleared(self.purge(&Scope::All, false, peer).await?))
+    }
+}
+
+fn is_taken(path: &str, performance: bool, health: bool) -> bool {
+    match Path::of(path) {
+        Some(Path::Health) => health,
+        Some(Path::PerformanceMetrics | Path::PerformanceHealth | Path::CacheStats | Path::CacheClear) => {
+            performance
+        }
+        Some(Path::Page | Path::Style | Path::Livez | Path::Readyz | Path::Metrics) | None => false,
     }
 }
 

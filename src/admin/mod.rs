@@ -7,6 +7,7 @@
 mod answer;
 mod cache;
 mod control;
+mod entry;
 #[cfg(test)]
 mod fakes;
 mod guard;
@@ -26,6 +27,7 @@ use crate::config::Config;
 use crate::telemetry::Telemetry;
 
 pub use control::ControlService;
+pub use entry::{EntryAsked, EntryFound, EntryView, PurgedBy, StoredEntry};
 pub use listener::{AdminService, IngressPart};
 pub use sources::{
     BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, Health, Purge, Purged, Scope,

@@ -150,8 +150,13 @@ pub(crate) fn audited(scope: &Scope) -> &str {
         Scope::All => "*",
         Scope::Identity(_) => "***",
         Scope::Tag(text) | Scope::Route(text) => cut(text),
-        Scope::Url(text) | Scope::Prefix(text) => cut(text.split(['?', '#']).next().unwrap_or_default()),
+        Scope::Url(text) | Scope::Prefix(text) => audited_text(text),
     }
+}
+
+/// A URL as it may stand in the audit log.
+pub(crate) fn audited_text(url: &str) -> &str {
+    cut(url.split(['?', '#']).next().unwrap_or_default())
 }
 
 /// The first kibibyte, so that no log line grows past it.

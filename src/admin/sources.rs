@@ -6,6 +6,8 @@ use std::{borrow::Cow, future::Future, pin::Pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
+use crate::admin::entry::EntryView;
+
 /// A future behind a pointer, for traits that are used as objects.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -128,6 +130,8 @@ pub struct Sources {
     pub backend: Option<Arc<dyn BackendHealth>>,
     /// Looks into the cache; none if nobody counts uses by key.
     pub cache: Option<Arc<dyn CacheView>>,
+    /// Looks for the entry of one request; none without an ingress plane.
+    pub entries: Option<Arc<dyn EntryView>>,
     /// Begins the drain.
     pub draining: Arc<dyn Draining>,
 }

@@ -3,6 +3,7 @@
 mod check;
 mod client;
 mod demo;
+mod explain;
 mod orders;
 mod run;
 mod schema;
@@ -32,6 +33,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Check a configuration and say everything that is wrong with it
     Check(check::CheckArgs),
+    /// Say why a URL is cached, or why it is not
+    Explain(explain::Arguments),
     /// End cached answers of a running touchline
     Purge(orders::PurgeArguments),
     /// Take a running touchline out of service: no longer ready, but still serving
@@ -59,6 +62,11 @@ pub fn main() -> ExitCode {
             demo::run(&arguments, terminal, &mut out).map(|()| ExitCode::SUCCESS)
         }
         Command::Check(arguments) => check::check(&arguments, &mut out, &mut err).map_err(Into::into),
+        Command::Explain(arguments) => {
+            let terminal = demo::Terminal::of(out.is_terminal(), &config::variable);
+            let look = explain::Look::of(terminal.colour, &config::variable);
+            explain::explain(&arguments, look, &mut out, &mut err)
+        }
         Command::Purge(arguments) => orders::purge(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Drain(arguments) => orders::drain(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Schema => schema::schema(&mut out).map(|()| ExitCode::SUCCESS).map_err(Into::into),

@@ -121,23 +121,7 @@ impl Scope {
 impl Listener {
     /// Posts an order and reads the answer to it.
     fn post(&self, target: &str, body: String) -> anyhow::Result<Value> {
-        let control = self.control()?;
-        let address = reachable(control.listen);
-        let mut call = Call::post(target, body);
-        if let Some(token) = &control.token {
-            call = call.with_bearer(token.expose());
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let reply = runtime.block_on(async { timeout(DEADLINE, Client::new(address).send(&call)).await });
-        let reply = reply
-            .with_context(|| format!("the control listener on {address} does not answer"))?
-            .with_context(|| format!("asking the control listener on {address}"))?;
-        let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-        if !(200..300).contains(&reply.status) {
-            let detail = answer.get("detail").and_then(Value::as_str).unwrap_or("no reason given");
-            bail!("the control listener on {address} refuses with {}: {detail}", reply.status);
-        }
-        Ok(answer)
+        ask(&self.control()?, target, body)
     }
 
     fn control(&self) -> anyhow::Result<Control> {
@@ -153,6 +137,26 @@ impl Listener {
         let control = loaded.config.control.on().cloned();
         control.with_context(|| format!("{shown} switches the control listener off (`control: off`)"))
     }
+}
+
+/// Posts to a control listener and reads the answer. Not to be called within a runtime: it has one of its own.
+pub(super) fn ask(control: &Control, target: &str, body: String) -> anyhow::Result<Value> {
+    let address = reachable(control.listen);
+    let mut call = Call::post(target, body);
+    if let Some(token) = &control.token {
+        call = call.with_bearer(token.expose());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let reply = runtime.block_on(async { timeout(DEADLINE, Client::new(address).send(&call)).await });
+    let reply = reply
+        .with_context(|| format!("the control listener on {address} does not answer"))?
+        .with_context(|| format!("asking the control listener on {address}"))?;
+    let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    if !(200..300).contains(&reply.status) {
+        let detail = answer.get("detail").and_then(Value::as_str).unwrap_or("no reason given");
+        bail!("the control listener on {address} refuses with {}: {detail}", reply.status);
+    }
+    Ok(answer)
 }
 
 /// Where a listener is reached from its own host: one that listens everywhere does so on the loopback too.

@@ -185,6 +185,11 @@ impl Cidr {
         self.0.contains(&address.to_canonical())
     }
 
+    /// Its first address, to stand for all of them.
+    pub(crate) fn first(&self) -> IpAddr {
+        self.0.network()
+    }
+
     /// Whether every address of its family lies in it.
     pub(crate) fn is_everything(&self) -> bool {
         self.0.prefix_len() == 0

@@ -20,7 +20,7 @@ use crate::{
     cache::{Key, Scheme, Target, rfc9111::RequestHead},
     config::CacheMode,
     net::{Body, Context, InterimSink, Lines as _, headers},
-    telemetry::{self, Trace},
+    telemetry::{self, RouteStats, Trace},
     upstream::Introduce,
 };
 
@@ -66,6 +66,20 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn begin(core: &Arc<Core>, request: http::Request<Body>, context: Context) -> Self {
+        Self::with(core, request, context, Journal::begin)
+    }
+
+    /// An exchange of which nothing is recorded: for a request that is looked at and not served.
+    pub(super) fn silent(core: &Arc<Core>, request: http::Request<Body>, context: Context) -> Self {
+        Self::with(core, request, context, |core, _, _, _| Journal::silent(core))
+    }
+
+    fn with(
+        core: &Arc<Core>,
+        request: http::Request<Body>,
+        context: Context,
+        journal: impl FnOnce(&Arc<Core>, &Context, telemetry::Method, Arc<RouteStats>) -> Journal,
+    ) -> Self {
         let (mut parts, body) = request.into_parts();
         let ingress = &core.ingress;
         let trusted = &ingress.settings().trusted;
@@ -96,8 +110,7 @@ impl Exchange {
         let trace = parts.headers.remove(TRACEPARENT).and_then(|value| Trace::parse(value.as_bytes()));
         let trace = trace.unwrap_or_else(Trace::fresh);
         let stats = ingress.stats_of(&route, &parts.method, parts.uri.path());
-        let mut journal =
-            Journal::begin(core, &context, telemetry::Method::from_name(parts.method.as_str()), stats);
+        let mut journal = journal(core, &context, telemetry::Method::from_name(parts.method.as_str()), stats);
         let full_paths = ingress.settings().full_paths;
         journal.note(|record| {
             record.trace = trace.id;

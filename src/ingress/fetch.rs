@@ -19,7 +19,7 @@ use crate::{
         },
     },
     net::{Body, BodyError, Refusal},
-    telemetry::{CacheStatus, Fwd, Reason, random},
+    telemetry::{CacheStatus, Fwd, Reason},
     upstream::{Call, Error, Timing},
 };
 
@@ -108,8 +108,9 @@ pub(super) async fn fetch(exchange: &mut Exchange, mut plan: Plan) -> Result<Rea
 /// end one of them does.
 pub(super) fn refresh_early(exchange: &Exchange, found: &Lookup, now_ms: u64) {
     let policy = &exchange.route.policy;
-    let is_due =
-        |entry: &Arc<Entry>| is_refresh_due(entry.meta(), entry.fetch_ms(), now_ms, random(), policy);
+    let is_due = |entry: &Arc<Entry>| {
+        is_refresh_due(entry.meta(), entry.fetch_ms(), now_ms, (exchange.ingress().chance)(), policy)
+    };
     if found.entry.as_ref().is_some_and(is_due) {
         refresh(exchange, found);
     }
@@ -146,7 +147,11 @@ pub(super) fn refresh(exchange: &Exchange, found: &Lookup) {
     });
 }
 
-async fn ask(exchange: &mut Exchange, outbound: &Outbound, generation: Generation) -> Result<Fetched, Error> {
+pub(super) async fn ask(
+    exchange: &mut Exchange,
+    outbound: &Outbound,
+    generation: Generation,
+) -> Result<Fetched, Error> {
     let body = match std::mem::take(&mut exchange.body) {
         body if body.exact_len().is_some() => body,
         body => Body::of(Limited::new(body, exchange.route.body)),

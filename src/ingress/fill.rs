@@ -30,7 +30,7 @@ use crate::{
     },
     config::{BodyKey, CacheMode},
     net::{Body, BodyError, Chunks},
-    telemetry::{CacheStatus, Fwd, Operation, Reason, random},
+    telemetry::{CacheStatus, Fwd, Operation, Reason},
     upstream::Reply,
 };
 
@@ -192,7 +192,7 @@ fn begin(
     if !is_known && !exchange.route.new_keys.take(exchange.ingress().clock.now_ms()) {
         return Err(Reason::TooManyKeys);
     }
-    storable.meta = jittered(storable.meta, received_ms, random(), policy);
+    storable.meta = jittered(storable.meta, received_ms, (exchange.ingress().chance)(), policy);
     Ok((storable, fill))
 }
 
@@ -398,7 +398,7 @@ pub(super) fn revalidated(
             let new = |meta| NewEntry {
                 tags,
                 headers: head,
-                meta: jittered(meta, now_ms, random(), &exchange.route.policy),
+                meta: jittered(meta, now_ms, (ingress.chance)(), &exchange.route.policy),
                 selection: storable.selection,
                 wants_etag: storable.wants_etag,
                 generation: fetched.generation,

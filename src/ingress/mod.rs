@@ -7,6 +7,7 @@ mod deny;
 mod encode;
 mod error;
 mod exchange;
+mod explain;
 mod fetch;
 mod fill;
 mod identity;
@@ -42,7 +43,11 @@ use crate::{
     upstream::{Client, Upstream},
 };
 
-pub use error::CompileError;
+pub use error::{CompileError, QuestionError};
+pub use explain::{
+    Admitted, Answered, Asked, Changed, Explainer, Explanation, Inspected, KeyPart, KeyShown, Line, Near,
+    Question, Refused, RouteShown, Said, Sent, Setting, StoredShown, Why,
+};
 pub use identity::spawn_watching_keys;
 pub use learn::spawn as spawn_learning;
 pub use routes::RouteTable;
@@ -74,6 +79,8 @@ pub struct Parts {
     pub taken: Option<Arc<dyn Taken>>,
     /// The process's shutdown, which waits for background fetches.
     pub drain: Drain,
+    /// What is left to chance: uniform numbers.
+    pub chance: fn() -> u64,
 }
 
 /// The plane, shared by all workers.
@@ -92,6 +99,7 @@ pub struct Ingress {
     encoders: Arc<Semaphore>,
     bodies: Room,
     settings: Settings,
+    chance: fn() -> u64,
 }
 
 /// What the stages need of the configuration, compiled.
@@ -143,6 +151,7 @@ impl Ingress {
             encoders: Arc::new(Semaphore::new(encode::AT_ONCE)),
             bodies: Room::default(),
             settings,
+            chance: parts.chance,
         }))
     }
 

@@ -62,7 +62,7 @@ pub(super) fn refuse(core: &Arc<Core>, refusal: Refusal, context: &Context) -> A
 }
 
 /// Host, denied paths and the length of the body: what can be refused on the head alone.
-fn admit(exchange: &mut Exchange) -> Result<(), Refusal> {
+pub(super) fn admit(exchange: &mut Exchange) -> Result<(), Refusal> {
     let settings = exchange.core.ingress.settings();
     let host = exchange.host.as_bytes();
     if !settings.hosts.is_empty() && !settings.hosts.iter().any(|known| routes::is_host(host, known)) {

@@ -42,15 +42,17 @@ pub(super) struct Route {
     pub(super) new_keys: NewKeys,
     /// Its name in purges.
     pub(super) name: Arc<str>,
+    /// Its place in `ingress.routes`.
+    pub(super) index: Option<usize>,
     template: Option<PathTemplate>,
 }
 
 /// One way to match, and what is behind it.
-struct Candidate<T> {
-    template: PathTemplate,
+pub(super) struct Candidate<T> {
+    pub(super) template: PathTemplate,
     methods: Vec<Method>,
     host: Option<String>,
-    value: T,
+    pub(super) value: T,
 }
 
 /// Path templates compiled to a lookup.
@@ -165,6 +167,7 @@ impl RouteTable {
             bulkhead: None,
             new_keys: NewKeys::new(config.cache.max_new_keys),
             name: Arc::from("unmatched"),
+            index: None,
             template: None,
         };
         let mut table = Self {
@@ -174,7 +177,7 @@ impl RouteTable {
             unmatched: Arc::new(unmatched),
         };
         let mut identifiers = Identifiers::default();
-        for written in &ingress.routes {
+        for (index, written) in ingress.routes.iter().enumerate() {
             let fault = |error: &dyn std::error::Error| CompileError::new(&written.path, error);
             let template = PathTemplate::parse(&written.path).map_err(|error| fault(&error))?;
             let methods = written.methods.iter().map(|method| Method::from_bytes(method.as_bytes()));
@@ -182,6 +185,7 @@ impl RouteTable {
             let host = written.host.as_ref().map(|host| host.to_ascii_lowercase());
             let mut route = compile_route(config, ingress, written, &template, telemetry)?;
             let identity = written.cache.as_ref().and_then(|cache| cache.identity.as_ref());
+            route.index = Some(index);
             route.identity =
                 identity.map(|identity| identifiers.compile(&written.path, identity)).transpose()?;
             let candidate = Candidate { template, methods, host, value: Arc::new(route) };
@@ -204,6 +208,13 @@ impl RouteTable {
     /// The most specific route for a request, or the one of requests that match none.
     pub(super) fn find(&self, method: &Method, host: &[u8], path: &str) -> &Arc<Route> {
         self.routes.find(method, host, path).unwrap_or(&self.unmatched)
+    }
+
+    /// All routes, in no order.
+    pub(super) fn candidates(&self) -> impl Iterator<Item = &Candidate<Arc<Route>>> {
+        let Matcher { exact, by_length, with_rest } = &self.routes;
+        let matched = exact.values().chain(by_length).flatten().chain(with_rest);
+        matched.chain(&self.denied)
     }
 
     /// The route that denies a request under any reading of its path that a server might make.
@@ -245,15 +256,22 @@ impl Route {
 
 impl<T> Candidate<T> {
     /// The order in which candidates are tried: from the most specific template to the least, and one with a host first.
-    fn order(a: &Self, b: &Self) -> Ordering {
+    pub(super) fn order(a: &Self, b: &Self) -> Ordering {
         specificity(&a.template, &b.template).then(b.host.is_some().cmp(&a.host.is_some()))
     }
 
     fn takes(&self, method: &Method, host: &[u8]) -> bool {
-        let is_method = self.methods.is_empty()
+        self.takes_method(method) && self.takes_host(host)
+    }
+
+    pub(super) fn takes_method(&self, method: &Method) -> bool {
+        self.methods.is_empty()
             || self.methods.contains(method)
-            || (*method == Method::HEAD && self.methods.contains(&Method::GET));
-        is_method && self.host.as_ref().is_none_or(|wanted| is_host(host, wanted))
+            || (*method == Method::HEAD && self.methods.contains(&Method::GET))
+    }
+
+    pub(super) fn takes_host(&self, host: &[u8]) -> bool {
+        self.host.as_ref().is_none_or(|wanted| is_host(host, wanted))
     }
 }
 
@@ -304,12 +322,13 @@ fn compile_route(
             .map(|size| Arc::new(Bulkhead::new(size, ingress.upstream.queue, ingress.upstream.wait))),
         new_keys: NewKeys::new(config.cache.max_new_keys),
         name: Arc::from(label),
+        index: None,
         template: Some(template.clone()),
     })
 }
 
 /// True when `path` has the shape of `template`. Both begin with a slash.
-fn matches(template: &PathTemplate, path: &str) -> bool {
+pub(super) fn matches(template: &PathTemplate, path: &str) -> bool {
     let Some(mut rest) = path.as_bytes().strip_prefix(b"/").map(Some) else { return false };
     for segment in &template.segments {
         if let PathSegment::Rest(_) = segment {

@@ -446,7 +446,7 @@ async fn what_is_not_stored_lets_the_next_go_without_waiting() {
     let other = post(&proxy, "/search", "{\"a\":1}").await;
 
     assert_eq!(first.detail(), "touchline; fwd=uri-miss; fwd-status=200; detail=no_store");
-    assert_eq!(told(&second), ("bypass", "touchline; fwd=bypass; fwd-status=200; detail=no_store"));
+    assert_eq!(told(&second), ("bypass", "touchline; fwd=bypass; fwd-status=200; detail=hit_for_miss"));
     assert_eq!(other.cache(), "miss");
 }
 

@@ -20,6 +20,7 @@ mod cache_rules;
 mod cache_safety;
 mod client_aborts;
 mod connections;
+mod explain;
 mod forwarding;
 mod http2;
 mod identity;
