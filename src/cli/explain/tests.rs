@@ -30,6 +30,7 @@ const ROUTES: &str = r#"
     - { path: "/api/session/{session_id}/", cache: { ttl: 1m, mode: observe } }
     - { path: "/internal/{rest*}", deny: true }
     - { path: /missing, cache: { ttl_by_status: { 404: 1m } } }
+    - { path: /fresh, cache: { ttl: 1m, refresh_on: { query: { use_cache: "false" } } } }
 "#;
 
 /// A request, and what the backend says to it.
@@ -91,6 +92,13 @@ const CASES: &[Case] = &[
         url: "http://coach.example/missing",
         fields: &[],
         answer: "410 Gone",
+    },
+    Case {
+        name: "refresh",
+        method: "GET",
+        url: "http://coach.example/fresh?use_cache=false&a=1",
+        fields: &[],
+        answer: "200 OK",
     },
     Case {
         name: "observe",

@@ -26,7 +26,8 @@ pub(super) fn write(page: &mut Page, told: &Explanation, store: Option<&Store>, 
     page.line(&format!("{} {}", told.request.method, told.request.url), Paint::Strong);
     page.line("", Paint::Plain);
     verdict(page, told);
-    if let Some(Store::Found(found)) = store {
+    let refreshes = told.admission.as_ref().is_some_and(|admitted| admitted.refreshes);
+    if let (Some(Store::Found(found)), false) = (store, refreshes) {
         now(page, found);
     }
     if !told.request.assumed.is_empty() {
@@ -45,6 +46,9 @@ pub(super) fn write(page: &mut Page, told: &Explanation, store: Option<&Store>, 
         page.section("Lookup", "");
         match &admitted.why {
             Some(why) => reason(page, admitted.status, why),
+            None if admitted.refreshes => {
+                page.row("admitted", "fetched anew each time, and kept", "refresh_on");
+            }
             None => page.row("admitted", "the cache is asked", ""),
         }
     }
@@ -98,6 +102,9 @@ fn verdict(page: &mut Page, told: &Explanation) {
             };
             let is_good = !stored.validated_each_time && stored.fresh_ms > 0;
             page.sentence("verdict", &text, if is_good { Paint::Good } else { Paint::Warn });
+        }
+        (_, Some(why)) if told.admission.is_some() => {
+            page.sentence("verdict", &format!("looked up, but {why}"), Paint::Warn);
         }
         (_, Some(why)) => page.sentence("verdict", why, Paint::Warn),
         _ => page.sentence("verdict", "the cache takes no part", Paint::Warn),

@@ -126,6 +126,8 @@ pub struct Admitted {
     pub status: &'static str,
     /// Why it is not asked.
     pub why: Option<Why>,
+    /// Whether `refresh_on` has it fetched anew, whatever is stored.
+    pub refreshes: bool,
 }
 
 /// What a running plane has for a request.
@@ -230,8 +232,9 @@ impl Explainer {
                 return;
             }
             Looked::Ready(_) => {
-                let advice = Reason::OnlyIfCached.advice();
-                told.no_answer = Some(format!("{} {}", advice.meaning, advice.remedy));
+                told.no_answer = Some(
+                    "not fetched: the request wants a stored answer or none (`only-if-cached`)".to_owned(),
+                );
                 return;
             }
         };
@@ -304,8 +307,13 @@ impl Refused {
 impl Admitted {
     fn of(exchange: &Exchange, ground: &Ground<'_>) -> Self {
         match bypass_of(exchange) {
-            Some(reason) => Self { status: "bypass", why: Some(Why::of_request(reason, ground)) },
-            None => Self { status: "miss", why: None },
+            Some(reason) => {
+                Self { status: "bypass", why: Some(Why::of_request(reason, ground)), refreshes: false }
+            }
+            None => {
+                let query = exchange.parts.uri.query().map(str::as_bytes);
+                Self { status: "miss", why: None, refreshes: exchange.route.key.query.is_refresh(query) }
+            }
         }
     }
 }

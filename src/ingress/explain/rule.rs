@@ -110,6 +110,7 @@ fn written(value: &Value) -> String {
     };
     match value {
         Value::Null => "none".to_owned(),
+        Value::String(text) if is_word_of_another_kind(text) => format!("\"{text}\""),
         Value::String(text) => text.clone(),
         Value::Array(items) => list(items.iter().map(written).collect(), "[", "]"),
         Value::Object(_) => {
@@ -119,6 +120,11 @@ fn written(value: &Value) -> String {
         }
         Value::Bool(_) | Value::Number(_) => value.to_string(),
     }
+}
+
+/// Whether a text would be read as something else where it stands without quotes.
+fn is_word_of_another_kind(text: &str) -> bool {
+    matches!(text, "" | "true" | "false" | "null" | "~" | "yes" | "no" | "on") || text.parse::<f64>().is_ok()
 }
 
 #[cfg(test)]
@@ -143,7 +149,7 @@ mod tests {
         let (_, list) = of(
             "version: 1\ningress:\n  backend: http://127.0.0.1:8000\n  routes:\n    - path: /a\n      cache:\n        \
              mode: observe\n        ttl: 30m\n        ttl_by_status: { 404: 5s }\n        tags: [a, \"b:{query.q}\"]\n        \
-             key: { query: { only: [q] } }\n        max_body: 2MiB\ncache:\n  mode: off\n  max_ttl: 1h\n  followers: 7\n  \
+             key: { query: { only: [q] } }\n        refresh_on: { query: { r: \"false\" } }\n        max_body: 2MiB\ncache:\n  mode: off\n  max_ttl: 1h\n  followers: 7\n  \
              max_variants: 3\n  memory: { size: 8MiB }\n",
         );
 
@@ -160,7 +166,9 @@ mod tests {
             Some(("{ only: [q] }", place("key.query").as_str(), Said::Route))
         );
         assert_eq!(find(&list, "tags"), Some(("[a, b:{query.q}]", place("tags").as_str(), Said::Route)));
-        for absent in ["followers", "memory", "key.cookies", "refresh_on", "stale_if_error"] {
+        let refresh = find(&list, "refresh_on").map(|found| found.0);
+        assert_eq!(refresh, Some("{ query: { r: \"false\" } }"));
+        for absent in ["followers", "memory", "key.cookies", "stale_if_error"] {
             assert_eq!(find(&list, absent), None, "{absent}");
         }
     }
