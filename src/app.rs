@@ -21,12 +21,12 @@ use tracing::{info, warn};
 
 use self::{
     explain::Entries,
-    plugs::{Backend, CacheSizesOf, Ending, IngressPaths, MostUsed, Probes, Purging},
+    plugs::{Advising, Backend, CacheSizesOf, Ending, IngressPaths, MostUsed, Probes, Purging},
     workers::{Beats, Pace},
 };
 use crate::{
     admin::{Admin, AdminService, ControlService, IngressPart, Sources},
-    cache::{Cache, Clock, Settings},
+    cache::{Cache, Clock, Settings, observe::Observer},
     config::{self, Config, Loaded, PathDetail, RuntimeMode},
     ingress::{self, Ingress, Taken},
     net::{
@@ -166,6 +166,7 @@ impl Plan {
         if let Some(stats) = cache.redis() {
             telemetry.watch_redis(Arc::clone(stats));
         }
+        let observer = Arc::new(Observer::new(&config.cache));
         let sizes: Arc<dyn CacheSource> = Arc::new(CacheSizesOf(Arc::clone(&cache)));
         telemetry.watch_cache(Arc::downgrade(&sizes));
         let beats = Arc::new(Beats::new(workers));
@@ -189,6 +190,10 @@ impl Plan {
                 full_paths: config.telemetry.access_log.paths == PathDetail::Full,
             })),
             entries: config.ingress.is_some().then(|| Arc::clone(&entries) as _),
+            advisor: config
+                .ingress
+                .as_ref()
+                .map(|_| Arc::new(Advising { observer: Arc::clone(&observer), clock }) as _),
             draining: Arc::new(Ending { drain: drain.clone(), pace: Arc::clone(&pace) }),
         };
         let admin = Arc::new(Admin::new(&config, Arc::clone(&telemetry), sources));
@@ -200,6 +205,7 @@ impl Plan {
                 let parts = ingress::Parts {
                     telemetry: Arc::clone(&telemetry),
                     cache: Arc::clone(&cache),
+                    observer,
                     clock,
                     upstream: Arc::clone(upstream),
                     taken,

@@ -35,7 +35,7 @@ fn without_arguments_it_says_how_it_is_used() {
 
     assert_eq!(code, Some(2));
     let said = out + &err;
-    for word in ["run", "demo", "check", "explain", "purge", "drain", "schema"] {
+    for word in ["run", "demo", "check", "explain", "advise", "purge", "drain", "schema"] {
         assert!(said.contains(word), "{word}: {said}");
     }
 }
@@ -49,6 +49,7 @@ fn every_command_explains_itself() {
         &["check", "--help"],
         &["schema", "--help"],
         &["explain", "--help"],
+        &["advise", "--help"],
         &["purge", "--help"],
         &["drain", "--help"],
     ] {
@@ -354,5 +355,38 @@ async fn an_order_that_fails_says_why_in_one_sentence() {
     }
     for text in ["purge", "purge --all --tag a", "drain --wait 5"] {
         assert_eq!(order(words(text, &unheard)).await.0, Some(2), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn advice_is_printed_as_routes_that_load() {
+    let backend = Backend::start(|_| support::backend::ok("hi")).await;
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let yaml = Setup::before(&backend)
+        .cached("ttl: 1m, mode: observe")
+        .top("admin", &format!("{{ listen: \"{admin}\", token: s3cret }}"))
+        .yaml();
+    let (_folder, config) = configuration(&yaml);
+    let unheard = order(words("advise", &config)).await;
+    let process = Process::start(&yaml);
+    for _ in 0..12 {
+        support::client::get(process.address, "/cached/a").await;
+    }
+
+    let (code, out, err) = order(words("advise", &config)).await;
+    let (json_code, json, _) = order(words("advise --json", &config)).await;
+    let refused = order(format!("advise --admin {admin}").split(' ').map(str::to_owned).collect()).await;
+
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("not enough seen yet: 12 requests"), "{out}");
+    let head = "version: 1\ningress:\n  backend: http://127.0.0.1:1\n  routes:\n";
+    let loaded = touchline::config::load_str("advice", &format!("{head}{out}"), &|_| None);
+    assert_eq!(loaded.unwrap().config.ingress.unwrap().routes, []);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((json_code, &json["routes"][0]["would_hits"]), (Some(0), &11.into()), "{json}");
+    for ((code, out, err), said) in [(unheard, "asking the admin listener on"), (refused, "refuses with 401")]
+    {
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{said}");
+        assert!(err.contains(said) && err.lines().count() == 1, "{said}: {err}");
     }
 }

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use divan::Bencher;
 use http::Request;
 use touchline::{
-    cache::{Clock, KeyRule},
+    cache::{Clock, KeyRule, observe::Observer},
     config::{self, BackendAddress},
     ingress::{Ingress, Parts, Worker},
     net::{
@@ -98,6 +98,7 @@ fn worker(routes: usize) -> Worker {
     let asked = request(BROWSER_REQUEST);
     let key = cache.key(&KeyRule::of_route(&rule).unwrap(), &target(), &asked.headers);
     cache.store(entry(key, &asked, &answer(SILENT_ANSWER), &cache), clock.now_ms()).unwrap();
-    let parts = Parts { telemetry, cache, clock, upstream, taken: None, drain: Drain::new() };
+    let observer = Arc::new(Observer::new(&config.cache));
+    let parts = Parts { telemetry, cache, observer, clock, upstream, taken: None, drain: Drain::new() };
     Worker::new(Ingress::new(&config, &ingress, parts).unwrap())
 }

@@ -16,6 +16,8 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 pub(crate) enum Kind {
     /// `application/json`.
     Json,
+    /// `application/yaml` (RFC 9512).
+    Yaml,
     /// Plain text for people and probes.
     Text,
     /// The Prometheus text format, version 0.0.4.
@@ -30,6 +32,7 @@ impl Kind {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
             Self::Text => "text/plain; charset=utf-8",
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
             Self::Html => "text/html; charset=utf-8",

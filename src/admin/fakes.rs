@@ -15,14 +15,14 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use parking_lot::Mutex;
 
 use crate::admin::{
-    Admin, BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, EntryAsked, EntryFound,
-    EntryView, Health, Purge, Purged, Scope, Sources, TopKey,
+    Admin, Advisor, BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, EntryAsked,
+    EntryFound, EntryView, Health, Purge, Purged, Scope, Sources, TopKey,
 };
 use crate::config;
 use crate::net::{Body, Context, Service};
 use crate::telemetry::{
     CacheSizes, CacheSource, CacheStatus, Facts, Fwd, HitSource, Kind, Method, Operation, Parts, Record,
-    Telemetry, Tier,
+    Telemetry, Tier, observed::Observed,
 };
 
 /// One fake in every role; it remembers what was asked of it.
@@ -33,6 +33,7 @@ pub(crate) struct Fake {
     pub(crate) is_unready: AtomicBool,
     pub(crate) is_down: AtomicBool,
     pub(crate) is_pending: AtomicBool,
+    pub(crate) observed: Mutex<Observed>,
 }
 
 impl Fake {
@@ -44,6 +45,7 @@ impl Fake {
             backend: Some(self.clone()),
             cache: Some(self.clone()),
             entries: Some(self.clone()),
+            advisor: Some(self.clone()),
             draining: self.clone(),
         }
     }
@@ -101,6 +103,12 @@ impl EntryView for Fake {
         }
         let fields: String = asked.headers.iter().map(|(name, value)| format!(" {name}: {value}")).collect();
         Ok(EntryFound { route: format!("{} {}{fields}", asked.method, asked.url), ..EntryFound::default() })
+    }
+}
+
+impl Advisor for Fake {
+    fn observed(&self) -> Observed {
+        self.observed.lock().clone()
     }
 }
 

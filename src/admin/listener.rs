@@ -40,6 +40,7 @@ enum Path {
     PerformanceHealth,
     CacheStats,
     CacheClear,
+    Advise,
 }
 
 impl Path {
@@ -55,6 +56,7 @@ impl Path {
             "/performance/health" => Self::PerformanceHealth,
             "/performance/cache/stats" => Self::CacheStats,
             "/performance/cache/clear" => Self::CacheClear,
+            "/api/v1/advise" => Self::Advise,
             _ => return None,
         })
     }
@@ -146,7 +148,11 @@ impl Admin {
         if !path.is_probe() {
             self.reads.check(request.headers(), peer)?;
         }
-        self.read(path, request.uri().query().unwrap_or_default()).await
+        let query = request.uri().query().unwrap_or_default();
+        if path == Path::Advise {
+            return self.advise(request.headers(), query);
+        }
+        self.read(path, query).await
     }
 
     async fn read(&self, path: Path, query: &str) -> Result<Reply, Reply> {
@@ -168,7 +174,8 @@ impl Admin {
             Path::PerformanceMetrics => Ok(self.performance_metrics(query::window(query, Window::OneHour)?)),
             Path::PerformanceHealth => Ok(self.performance_health(query::is_strict(query)?)),
             Path::CacheStats => Ok(self.cache_stats(query::window(query, Window::OneHour)?)),
-            Path::CacheClear => Err(Reply::not_allowed("POST")),
+            // Both are answered before it comes to this.
+            Path::CacheClear | Path::Advise => Err(Reply::not_allowed("POST")),
         }
     }
 
@@ -203,7 +210,9 @@ fn is_taken(path: &str, performance: bool, health: bool) -> bool {
         Some(Path::PerformanceMetrics | Path::PerformanceHealth | Path::CacheStats | Path::CacheClear) => {
             performance
         }
-        Some(Path::Page | Path::Style | Path::Livez | Path::Readyz | Path::Metrics) | None => false,
+        Some(Path::Page | Path::Style | Path::Livez | Path::Readyz | Path::Metrics | Path::Advise) | None => {
+            false
+        }
     }
 }
 

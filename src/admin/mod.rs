@@ -4,6 +4,7 @@
 //! have to say comes through the small traits of `sources`, which `app.rs` plugs in. The admin listener only reads and
 //! may stand on the pod's address; the control listener writes and stays on loopback unless it has a token.
 
+mod advise;
 mod answer;
 mod cache;
 mod control;
@@ -23,15 +24,15 @@ mod sources;
 
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{CacheMode, Config, Route};
 use crate::telemetry::Telemetry;
 
 pub use control::ControlService;
 pub use entry::{EntryAsked, EntryFound, EntryView, PurgedBy, StoredEntry};
 pub use listener::{AdminService, IngressPart};
 pub use sources::{
-    BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, Health, Purge, Purged, Scope,
-    Sources, TopKey,
+    Advisor, BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, Health, Purge, Purged,
+    Scope, Sources, TopKey,
 };
 
 /// What both listeners and the part on ingress share: tokens and their wrong guesses, the numbers, the plugged-in
@@ -45,6 +46,9 @@ pub struct Admin {
     pace: purge::Pace,
     backend: merge::SharedFetch,
     cache_hit_target: u8,
+    /// The routes as they are configured, which advice keeps to.
+    routes: Vec<Route>,
+    is_observing: bool,
 }
 
 impl Admin {
@@ -52,6 +56,9 @@ impl Admin {
     #[must_use]
     pub fn new(config: &Config, telemetry: Arc<Telemetry>, sources: Sources) -> Self {
         let (admin, control) = (config.admin.on(), config.control.on());
+        let routes = config.ingress.as_ref().map(|ingress| ingress.routes.clone()).unwrap_or_default();
+        let observes =
+            |route: &Route| route.cache.as_ref().is_some_and(|cache| cache.mode == Some(CacheMode::Observe));
         Self {
             telemetry,
             sources,
@@ -61,6 +68,8 @@ impl Admin {
             pace: purge::Pace::new(),
             backend: merge::SharedFetch::new(),
             cache_hit_target: config.telemetry.cache_hit_target,
+            is_observing: config.cache.mode == CacheMode::Observe || routes.iter().any(observes),
+            routes,
         }
     }
 }

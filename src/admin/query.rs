@@ -36,6 +36,16 @@ pub(crate) fn is_refreshing(query: &str) -> bool {
     last(query, "refresh") == Some("1")
 }
 
+/// `?format=json|yaml`: whether it is to be YAML; none when absent.
+pub(crate) fn yaml(query: &str) -> Result<Option<bool>, Reply> {
+    match last(query, "format") {
+        None => Ok(None),
+        Some("json") => Ok(Some(false)),
+        Some("yaml") => Ok(Some(true)),
+        Some(_) => Err(Reply::detail(StatusCode::BAD_REQUEST, "format must be json or yaml")),
+    }
+}
+
 /// Refuses keys other than `known`. The contract paths ignore them, as their callers may send more than we read.
 pub(crate) fn only(query: &str, known: &[&str]) -> Result<(), Reply> {
     let mut names =

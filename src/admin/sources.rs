@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 use crate::admin::entry::EntryView;
+use crate::telemetry::observed::Observed;
 
 /// A future behind a pointer, for traits that are used as objects.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -113,6 +114,12 @@ pub trait CacheView: Send + Sync + 'static {
     fn top_keys(&self, most: usize) -> Vec<TopKey>;
 }
 
+/// Tells what an observing cache found.
+pub trait Advisor: Send + Sync + 'static {
+    /// Everything so far.
+    fn observed(&self) -> Observed;
+}
+
 /// Begins the drain; called again it does nothing.
 pub trait Draining: Send + Sync + 'static {
     /// Turns readiness off and has connections closed after their answer. Listeners stay open.
@@ -132,6 +139,8 @@ pub struct Sources {
     pub cache: Option<Arc<dyn CacheView>>,
     /// Looks for the entry of one request; none without an ingress plane.
     pub entries: Option<Arc<dyn EntryView>>,
+    /// Tells what an observing cache found; none without an ingress plane.
+    pub advisor: Option<Arc<dyn Advisor>>,
     /// Begins the drain.
     pub draining: Arc<dyn Draining>,
 }

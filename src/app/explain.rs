@@ -11,7 +11,7 @@ use http::{Request, Response, StatusCode};
 
 use crate::{
     admin::{EntryAsked, EntryFound, EntryView, IngressPart, PurgedBy, StoredEntry},
-    cache::{Cache, Clock, Entry, Settings},
+    cache::{Cache, Clock, Entry, Settings, observe::Observer},
     config::{Config, OnIngress},
     ingress::{BoxedAnswer, Explainer, Ingress, Inspected, Parts, Question, Taken},
     net::{Body, drain::Drain},
@@ -40,6 +40,7 @@ pub fn explainer(config: &Config, clock: Clock) -> anyhow::Result<Explainer> {
         taken: Some(Arc::new(OwnPaths(on_ingress))),
         drain: Drain::new(),
         chance: || 0,
+        observer: Arc::new(Observer::new(&config.cache)),
         telemetry,
     };
     Ok(Explainer::new(config, section, parts)?)

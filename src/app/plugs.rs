@@ -8,14 +8,14 @@ use tokio::time::Instant;
 use super::workers::{Beats, Pace};
 use crate::{
     admin::{
-        self, BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, Health, IngressPart,
-        Purge, Purged, TopKey,
+        self, Advisor, BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, Health,
+        IngressPart, Purge, Purged, TopKey,
     },
-    cache::{Cache, Clock, Entry, Scope},
+    cache::{Cache, Clock, Entry, Scope, observe::Observer},
     config::{PathSegment, PathTemplate, Readiness},
     ingress::{BoxedAnswer, Taken},
     net::{Body, drain::Drain},
-    telemetry::{CacheSizes, CacheSource, Operation, Telemetry},
+    telemetry::{CacheSizes, CacheSource, Operation, Telemetry, observed::Observed},
     upstream::{Call, Client, Head, Timing, Upstream},
 };
 
@@ -141,6 +141,18 @@ fn masked(path: &str, route: Option<&str>) -> String {
         }
     }
     text
+}
+
+/// What was observed, for the admin listener.
+pub(super) struct Advising {
+    pub(super) observer: Arc<Observer>,
+    pub(super) clock: Clock,
+}
+
+impl Advisor for Advising {
+    fn observed(&self) -> Observed {
+        self.observer.report(self.clock.now_ms())
+    }
 }
 
 /// The answers of the probes.

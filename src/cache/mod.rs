@@ -3,7 +3,7 @@
 //! `rfc9111` decides (pure); `key`, `query`, `body` (with `json` and `graphql`), `identity` and `tags` name; `entry`, `coded`,
 //! `variants` and `memory` keep; `encode` makes codings of bodies; `flight` and `hit_for_miss` see to it that one request
 //! fetches for many; `fill` copies bodies on their way; `new_keys` bounds what a route may add; `scope`, `purge` and
-//! `prefixes` end entries; `redis` and `replicas` share all of it with other replicas; `store` puts these together for the
+//! `prefixes` end entries; `observe` pretends; `redis` and `replicas` share all of it with other replicas; `store` puts these together for the
 //! ingress plane and `stats` counts. Nothing here calls upstream, spawns a task or, `clock` and the deadlines of `redis`
 //! apart, reads a clock.
 //!
@@ -28,6 +28,7 @@ mod json;
 mod key;
 mod memory;
 mod new_keys;
+pub mod observe;
 mod prefixes;
 mod purge;
 mod query;

@@ -194,7 +194,9 @@ impl Cache {
     }
 
     pub(super) fn announce(&self, scope: &Scope, soft: bool, generation: Generation) {
-        if let Some(replicas) = &self.replicas {
+        // Without a shared secret a user's name means nothing to other replicas, and nothing of the user is theirs.
+        let is_own = matches!(scope, Scope::Identity(_)) && !self.namer.is_shared();
+        if let Some(replicas) = self.replicas.as_ref().filter(|_| !is_own) {
             replicas.tier.announce(scope, soft, generation);
         }
     }

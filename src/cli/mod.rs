@@ -1,5 +1,6 @@
 //! The command line.
 
+mod advise;
 mod check;
 mod client;
 mod demo;
@@ -35,6 +36,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Say why a URL is cached, or why it is not
     Explain(explain::Arguments),
+    /// Say what a running touchline that observes would cache, for how long, as routes to paste
+    Advise(advise::Arguments),
     /// End cached answers of a running touchline
     Purge(orders::PurgeArguments),
     /// Take a running touchline out of service: no longer ready, but still serving
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
             let look = explain::Look::of(terminal.colour, &config::variable);
             explain::explain(&arguments, look, &mut out, &mut err)
         }
+        Command::Advise(arguments) => advise::advise(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Purge(arguments) => orders::purge(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Drain(arguments) => orders::drain(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Schema => schema::schema(&mut out).map(|()| ExitCode::SUCCESS).map_err(Into::into),

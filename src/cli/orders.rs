@@ -17,7 +17,7 @@ use super::client::{Call, Client};
 use crate::config::{self, Control};
 
 /// The file that is read when none is named.
-const USUAL_FILE: &str = "proxy.yaml";
+pub(super) const USUAL_FILE: &str = "proxy.yaml";
 
 /// How long an order may take. Purges and drains are done at once; what takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -160,7 +160,7 @@ pub(super) fn ask(control: &Control, target: &str, body: String) -> anyhow::Resu
 }
 
 /// Where a listener is reached from its own host: one that listens everywhere does so on the loopback too.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    advise::Advise,
     redis::Redis,
     secret::Secret,
     units::{self, ByteSize, SizeOrZero, Time, TimeOrZero},
@@ -83,6 +84,8 @@ pub struct Cache {
     pub warm: Vec<String>,
     /// Whether `Cache-Status` names the key of the entry. Not for a public port. Default: false.
     pub debug: bool,
+    /// How answers are compared where the cache observes, for `touchline advise`.
+    pub advise: Advise,
 }
 
 impl Default for Cache {
@@ -108,6 +111,7 @@ impl Default for Cache {
             identity_secret: None,
             warm: Vec::new(),
             debug: false,
+            advise: Advise::default(),
         }
     }
 }
@@ -118,7 +122,8 @@ impl Default for Cache {
 pub enum CacheMode {
     /// Every request goes to the backend.
     Off,
-    /// Every request goes to the backend; those that the cache would have looked up carry the reason `observe`.
+    /// Every request goes to the backend; those that the cache would have looked up carry the reason `observe`. What it
+    /// would have done is counted, and `touchline advise` says what is worth caching for how long.
     Observe,
     /// The cache answers what it may.
     Serve,

@@ -7,6 +7,7 @@
 
 mod address;
 mod admin;
+mod advise;
 mod cache;
 mod check;
 mod effective;
@@ -42,6 +43,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     address::{BackendAddress, Cidr},
     admin::{Admin, Control, OnIngress, Readiness},
+    advise::Advise,
     cache::{Cache, CacheMode, MemoryTier, Profile},
     effective::effective_yaml,
     error::ValueError,

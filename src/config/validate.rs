@@ -10,7 +10,7 @@ mod rules;
 mod warm;
 
 use super::{
-    Config, VERSION,
+    Advise, Config, VERSION,
     path::YamlPath,
     problem::{Found, Severity},
     tree::Node,
@@ -112,6 +112,35 @@ fn cache(config: &Config, findings: &mut Vec<Finding>) {
     doubles(&cache.targeted, &at("targeted"), findings);
     identity::secret(cache, findings);
     rules::credentials(cache, findings);
+    advise(&cache.advise, findings);
+}
+
+/// Holds the names of ignored members to what the comparison of answers can follow.
+fn advise(advise: &Advise, findings: &mut Vec<Finding>) {
+    let path = YamlPath::at("cache.advise.ignore");
+    if advise.ignore.len() > Advise::MAX_IGNORED {
+        let message =
+            format!("{} members are more than the {} allowed", advise.ignore.len(), Advise::MAX_IGNORED);
+        findings.push(Finding::error(path.clone(), message).hint("name those that change on every answer"));
+    }
+    for (index, name) in advise.ignore.iter().enumerate() {
+        if name.split('.').any(str::is_empty) {
+            let message = format!("`{name}` has an empty part");
+            findings.push(
+                Finding::error(path.index(index), message)
+                    .hint("name a member (`timestamp`) or one within another (`meta.timestamp`)"),
+            );
+        } else if name.split('.').count() > Advise::MAX_DEPTH {
+            let message = format!("`{name}` lies deeper than {} objects", Advise::MAX_DEPTH);
+            findings.push(
+                Finding::error(path.index(index), message)
+                    .hint("name the member that holds it; all of that member is then ignored"),
+            );
+        }
+        if advise.ignore.iter().take(index).any(|earlier| earlier == name) {
+            findings.push(Finding::error(path.index(index), format!("`{name}` is listed twice")));
+        }
+    }
 }
 
 /// Holds the memory tier against the memory limit of the container.

@@ -17,7 +17,7 @@ use super::{
     routes::Route,
 };
 use crate::{
-    cache::{Key, Scheme, Target, rfc9111::RequestHead},
+    cache::{Key, KeyRule, Scheme, Target, observe::Question, rfc9111::RequestHead},
     config::CacheMode,
     net::{Body, Context, InterimSink, Lines as _, headers},
     telemetry::{self, RouteStats, Trace},
@@ -62,6 +62,8 @@ pub(super) struct Exchange {
     pub(super) request_id: Option<HeaderValue>,
     /// What is told if nothing better comes of it.
     pub(super) told: Told,
+    /// What the observing cache asks its answer.
+    pub(super) question: Option<Box<Question>>,
 }
 
 impl Exchange {
@@ -136,6 +138,7 @@ impl Exchange {
             trace,
             request_id,
             told: Told::refused(),
+            question: None,
             parts,
         }
     }
@@ -159,6 +162,7 @@ impl Exchange {
             trace: self.trace,
             request_id: self.request_id.clone(),
             told: self.told,
+            question: None,
         }
     }
 
@@ -183,6 +187,7 @@ impl Exchange {
             is_trusted: false,
             identity: None,
             posted: None,
+            question: None,
             is_upgrade: false,
             interim: None,
             trace: Trace::fresh(),
@@ -253,6 +258,11 @@ impl Exchange {
 
     /// The key of the request.
     pub(super) fn key(&self) -> Key {
+        self.key_by(&self.route.key)
+    }
+
+    /// The key that another rule would give it.
+    pub(super) fn key_by(&self, rule: &KeyRule) -> Key {
         let uri = &self.parts.uri;
         let target = Target {
             scheme: self.scheme,
@@ -262,7 +272,7 @@ impl Exchange {
         };
         let identity = self.identity.as_ref().map(|identity| &identity.tag);
         let cache = &self.ingress().cache;
-        let key = cache.key_of(&self.route.key, &target, &self.parts.headers, identity);
+        let key = cache.key_of(rule, &target, &self.parts.headers, identity);
         match &self.posted {
             Some(posted) => cache.posted(&key, posted.part()),
             None => key,

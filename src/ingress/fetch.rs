@@ -7,6 +7,7 @@ use http::{Method, StatusCode, header};
 use super::{
     exchange::Exchange,
     fill::{self, Fetched, Limited},
+    observe,
     outbound::Outbound,
     respond::{self, Ready, Told, stored},
 };
@@ -94,6 +95,7 @@ pub(super) async fn fetch(exchange: &mut Exchange, mut plan: Plan) -> Result<Rea
         Ok(fetched) => fetched,
         Err(error) => return Err(refuse(&error).await),
     };
+    observe::answered(exchange, &outbound, &mut fetched);
     judge_head(exchange, &plan, &fetched);
     fetched.told = Told { fwd_status: plan.lookup.as_ref().map(|_| fetched.status()), ..exchange.told };
     let mut ready = fill::keep(exchange, &outbound, plan, fetched);

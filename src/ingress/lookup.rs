@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     exchange::Exchange,
     fetch::{self, Plan},
-    posted,
+    observe, posted,
     respond::{Ready, Told, stored},
 };
 use crate::{
@@ -45,10 +45,11 @@ pub(super) async fn look(exchange: &mut Exchange) -> Looked {
     }
     let head = exchange.head();
     let policy = &exchange.route.policy;
-    match admit(&head, policy) {
-        Admission::Lookup if policy.mode == CacheMode::Observe => {
-            return Looked::Fetch(Plan::bypass(Reason::Observe));
-        }
+    let admission = admit(&head, policy);
+    if policy.mode == CacheMode::Observe {
+        return Looked::Fetch(observe::ask(exchange, admission));
+    }
+    match admission {
         Admission::Lookup => {}
         Admission::Bypass(reason) => return Looked::Fetch(Plan::bypass(reason)),
         Admission::Method => return Looked::Fetch(Plan::method()),

@@ -15,6 +15,7 @@ mod invalidate;
 mod journal;
 mod learn;
 mod lookup;
+mod observe;
 mod outbound;
 mod peek;
 mod pipeline;
@@ -36,7 +37,7 @@ use self::{
     routes::{Learned, Route},
 };
 use crate::{
-    cache::{Cache, Clock},
+    cache::{Cache, Clock, observe::Observer},
     config,
     net::{Answer, Body, Context, Refusal, Service, drain::Drain, h1},
     telemetry::{Listener, ListenerStats, RouteStats, Telemetry},
@@ -71,6 +72,8 @@ pub struct Parts {
     pub telemetry: Arc<Telemetry>,
     /// The cache.
     pub cache: Arc<Cache>,
+    /// What sees the answers that an observing cache would keep.
+    pub observer: Arc<Observer>,
     /// The cache's clocks.
     pub clock: Clock,
     /// The backend.
@@ -88,6 +91,7 @@ pub struct Ingress {
     telemetry: Arc<Telemetry>,
     listener: Arc<ListenerStats>,
     cache: Arc<Cache>,
+    observer: Arc<Observer>,
     clock: Clock,
     upstream: Arc<Upstream>,
     taken: Option<Arc<dyn Taken>>,
@@ -141,6 +145,7 @@ impl Ingress {
             listener: parts.telemetry.listener(Listener::Ingress),
             telemetry: parts.telemetry,
             cache: parts.cache,
+            observer: parts.observer,
             clock: parts.clock,
             upstream: parts.upstream,
             taken: parts.taken,

@@ -139,6 +139,12 @@ pub(super) const CACHE_REASONS: Family = family(
     &["route", "reason"],
     "Requests that were not plain hits, by the reason: not looked up, not found, not stored, or answered stale.",
 );
+pub(super) const CACHE_WOULD_HITS: Family = family(
+    "touchline_cache_would_hits_total",
+    Counter,
+    &["route"],
+    "Requests that the cache would have answered where it only observes, as the configuration is.",
+);
 pub(super) const CACHE_ENTRIES: Family =
     family("touchline_cache_entries", Gauge, &[], "Entries of the memory tier.");
 pub(super) const CACHE_BYTES: Family =
@@ -319,7 +325,7 @@ pub(super) const BUILD_INFO: Family =
     family("touchline_build_info", Gauge, &["version"], "1, with the version of the program.");
 
 /// Every family, in the order of the documentation and of the text at `/metrics`.
-pub const ALL: [&Family; 56] = [
+pub const ALL: [&Family; 57] = [
     &INGRESS_REQUESTS,
     &INGRESS_DURATION,
     &INGRESS_FIRST_BYTE,
@@ -337,6 +343,7 @@ pub const ALL: [&Family; 56] = [
     &CACHE_LOOKUPS,
     &CACHE_HITS,
     &CACHE_REASONS,
+    &CACHE_WOULD_HITS,
     &CACHE_ENTRIES,
     &CACHE_BYTES,
     &CACHE_MAX_BYTES,

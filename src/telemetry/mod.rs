@@ -8,6 +8,7 @@
 
 pub mod log;
 pub mod metrics;
+pub mod observed;
 pub mod record;
 pub mod snapshot;
 

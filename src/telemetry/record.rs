@@ -62,6 +62,8 @@ pub struct Record {
     pub source: Option<HitSource>,
     /// Why it went to the backend.
     pub fwd: Option<Fwd>,
+    /// For how many requests it stands that an observing cache would have answered; zero: it would not.
+    pub would_hits: u64,
     /// The shape of the exchange.
     pub kind: Kind,
     /// How it ended.
@@ -93,6 +95,7 @@ impl Record {
             reason: None,
             source: None,
             fwd: None,
+            would_hits: 0,
             kind: Kind::Plain,
             outcome: Outcome::Done,
             started,

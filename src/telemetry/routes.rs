@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use super::{
     counters::{Counter, Durations},
     latency::Latency,
-    record::{CacheStatus, Fwd, HitSource, Kind, Method, Reason, Record},
+    record::{CacheStatus, Fwd, HitSource, Kind, Method, Outcome, Reason, Record},
     tally::Tally,
 };
 
@@ -209,6 +209,7 @@ pub(super) struct Active {
     lanes: Mutex<Vec<Arc<Lane>>>,
     pub(super) cache: Tally<CACHE_EVENTS>,
     pub(super) reasons: [Counter; Reason::COUNT],
+    pub(super) would_hits: Counter,
     pub(super) bytes_in: Counter,
     pub(super) bytes_out: Counter,
 }
@@ -221,6 +222,7 @@ impl Active {
             lanes: Mutex::new(Vec::new()),
             cache: Tally::new(6),
             reasons: [const { Counter::new() }; Reason::COUNT],
+            would_hits: Counter::new(),
             bytes_in: Counter::new(),
             bytes_out: Counter::new(),
         }
@@ -235,6 +237,13 @@ impl Active {
             && counter.next() == 0
         {
             budget.charge(1);
+        }
+        // What the client did not wait for might not have been a hit either.
+        if record.would_hits > 0 && record.outcome == Outcome::Done {
+            if self.would_hits.get() == 0 {
+                budget.charge(1);
+            }
+            self.would_hits.add(record.would_hits);
         }
         if record.bytes_in > 0 {
             self.bytes_in.add(record.bytes_in);

@@ -131,6 +131,11 @@ impl Telemetry {
                 }
             }
         });
+        text.family(&metrics::CACHE_WOULD_HITS, |samples| {
+            for (template, active) in active() {
+                samples.count_if_any(&[template], active.would_hits.get());
+            }
+        });
         if let Some(sizes) = self.cache_sizes() {
             text.gauge(&metrics::CACHE_ENTRIES, float(sizes.entries));
             text.gauge(&metrics::CACHE_BYTES, float(sizes.bytes));

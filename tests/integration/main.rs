@@ -28,6 +28,7 @@ mod interim;
 mod learning;
 mod limits;
 mod memory;
+mod observe;
 mod pool;
 mod protection;
 mod records;

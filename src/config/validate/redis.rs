@@ -20,9 +20,27 @@ const OF_THE_BACKEND: &[&str] = &[
 ];
 
 pub(super) fn check(config: &Config, findings: &mut Vec<Finding>) {
+    identities(config, findings);
     memory(config, findings);
     addresses(config, findings);
     names(config, findings);
+}
+
+/// Warns where answers of single users cannot be shared although there is a Redis to share them.
+fn identities(config: &Config, findings: &mut Vec<Finding>) {
+    let cache = &config.cache;
+    let mut routes = config.ingress.iter().flat_map(|ingress| &ingress.routes);
+    let has_users = routes.any(|route| route.cache.as_ref().is_some_and(|rule| rule.identity.is_some()));
+    if has_users && cache.identity_secret.is_none() && !cache.redis.url.nodes().is_empty() {
+        findings.push(
+            Finding::warning(
+                YamlPath::at("cache.identity_secret"),
+                "answers of single users stay in the memory of each replica",
+            )
+            .hint("set `cache.identity_secret`, the same for all replicas, to share them through Redis")
+            .reads(YamlPath::at("cache.redis.url")),
+        );
+    }
 }
 
 /// Whether the memory tier is switched off, which `memory` has judged.

@@ -13,7 +13,7 @@ use crate::{
     config,
     telemetry::{
         BreakerState, CacheSizes, CacheSource, CacheStatus, Facts, HitSource, Kind, Listener, Method,
-        Operation, Reason, Record, RedisStats, RouteStats, Telemetry, Tier, metrics,
+        Operation, Outcome, Reason, Record, RedisStats, RouteStats, Telemetry, Tier, metrics,
     },
 };
 
@@ -47,7 +47,7 @@ fn busy() -> (Arc<Telemetry>, Arc<dyn CacheSource>) {
     let route = telemetry.route("/users/{id}", Duration::from_secs(2));
     let hit = Record { cache: CacheStatus::Hit, source: Some(HitSource::Memory), ..record(&route, 200) };
     telemetry.finish(hit, 1_000_000, 2_000_000);
-    let bypass = Record { reason: Some(Reason::Cookie), ..record(&route, 503) };
+    let bypass = Record { reason: Some(Reason::Cookie), would_hits: 4, ..record(&route, 503) };
     telemetry.finish(bypass, 2_000_000, 2_000_001);
     telemetry.finish(Record { kind: Kind::Stream, ..record(&route, 200) }, 100, 200);
     telemetry.cache_operation(Tier::Memory, Operation::Lookup, Instant::now(), 7);
@@ -62,6 +62,22 @@ fn busy() -> (Arc<Telemetry>, Arc<dyn CacheSource>) {
 fn value(text: &str, series: &str) -> f64 {
     let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
     line.unwrap_or_else(|| panic!("no {series} in\n{text}")).rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn would_be_hits_count_as_many_as_they_stand_for_and_not_without_an_answer() {
+    let (telemetry, _sizes) = busy();
+    let route = telemetry.route("/users/{id}", Duration::from_secs(2));
+    telemetry.finish(Record { would_hits: 2, ..record(&route, 200) }, 100, 200);
+    telemetry.finish(
+        Record { would_hits: 8, outcome: Outcome::ClientAbort, ..record(&route, 200) },
+        100,
+        200,
+    );
+
+    let text = telemetry.metrics_text();
+
+    assert_eq!(value(&text, r#"touchline_cache_would_hits_total{route="/users/{id}"}"#), 6.0);
 }
 
 #[test]

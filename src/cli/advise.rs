@@ -1,0 +1,83 @@
+//! `touchline advise`: what a running touchline that observes would cache for how long, as routes to paste.
+
+use std::{
+    io::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{
+    client::{Call, Client},
+    orders::{USUAL_FILE, reachable},
+};
+use crate::config::{self, Admin};
+
+/// How long the answer may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Arguments of `touchline advise`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The configuration of the running touchline, which names its admin listener and token; without it proxy.yaml, and
+    /// where there is none 127.0.0.1:9090
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The admin listener to ask, such as 10.1.2.3:9090, in place of the one that the configuration names
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+    /// Print all numbers as JSON instead of routes as YAML
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the advice.
+pub(crate) fn advise(arguments: &Arguments, out: &mut dyn Write) -> anyhow::Result<()> {
+    let admin = arguments.listener()?;
+    let address = arguments.admin.unwrap_or_else(|| reachable(admin.listen));
+    let format = if arguments.json { "json" } else { "yaml" };
+    let mut call = Call::get(format!("/api/v1/advise?format={format}"));
+    if let Some(token) = &admin.token {
+        call = call.with_bearer(token.expose());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let reply = runtime.block_on(async { timeout(DEADLINE, Client::new(address).send(&call)).await });
+    let reply = reply
+        .with_context(|| format!("the admin listener on {address} does not answer"))?
+        .with_context(|| format!("asking the admin listener on {address}"))?;
+    if reply.status != 200 {
+        let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let detail = answer.get("detail").and_then(Value::as_str).unwrap_or("no reason given");
+        bail!("the admin listener on {address} refuses with {}: {detail}", reply.status);
+    }
+    out.write_all(&reply.body)?;
+    if !reply.body.ends_with(b"\n") {
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+impl Arguments {
+    fn listener(&self) -> anyhow::Result<Admin> {
+        let file = match &self.config {
+            Some(file) => file.as_path(),
+            // Who names an address need not have the file; one that happens to lie here may be another's.
+            None if self.admin.is_none() && Path::new(USUAL_FILE).exists() => Path::new(USUAL_FILE),
+            None => return Ok(Admin::default()),
+        };
+        let shown = file.display();
+        let Ok(loaded) = config::load_file(file) else {
+            bail!("{shown} cannot be used; `touchline check -c {shown}` says why");
+        };
+        match loaded.config.admin.on() {
+            Some(admin) => Ok(admin.clone()),
+            None if self.admin.is_some() => Ok(Admin::default()),
+            None => bail!("{shown} switches the admin listener off (`admin: off`)"),
+        }
+    }
+}
