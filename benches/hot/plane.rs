@@ -99,6 +99,7 @@ fn worker(routes: usize) -> Worker {
     let key = cache.key(&KeyRule::of_route(&rule).unwrap(), &target(), &asked.headers);
     cache.store(entry(key, &asked, &answer(SILENT_ANSWER), &cache), clock.now_ms()).unwrap();
     let observer = Arc::new(Observer::new(&config.cache));
-    let parts = Parts { telemetry, cache, observer, clock, upstream, taken: None, drain: Drain::new() };
+    let parts =
+        Parts { telemetry, cache, observer, clock, upstream, taken: None, drain: Drain::new(), chance: || 0 };
     Worker::new(Ingress::new(&config, &ingress, parts).unwrap())
 }

@@ -90,6 +90,9 @@ pub(crate) fn purge(arguments: &PurgeArguments, out: &mut dyn Write) -> anyhow::
         Some(count) => writeln!(out, "purged {what}: {count} entries{end}")?,
         None => writeln!(out, "purged {what}{end}")?,
     }
+    if answer.get("pending").and_then(Value::as_bool) == Some(true) {
+        writeln!(out, "other replicas hear of it when Redis is back")?;
+    }
     Ok(())
 }
 

@@ -139,6 +139,7 @@ pub enum Credential {
     /// In a cookie.
     Cookie {
         /// Its name.
+        #[serde(default)]
         cookie: String,
     },
 }

@@ -251,9 +251,9 @@ impl fmt::Display for RedisUrl {
                 f.write_str(",")?;
             }
             if host.contains(':') {
-                write!(f, "[{host}]")?
+                write!(f, "[{host}]")?;
             } else {
-                f.write_str(host)?
+                f.write_str(host)?;
             }
             if let Some(port) = port {
                 write!(f, ":{port}")?;

@@ -151,11 +151,11 @@ impl Reason {
                 "Set `mode: serve` once what it counts looks right.",
                 "mode: serve",
             ),
-            Self::Method => route(
+            Self::Method => plain(
                 "The method is not one that the cache answers: only GET and HEAD are looked up, and only the answer \
                  to a GET is kept.",
-                "Let clients read with GET, or say on a route for a POST that only reads that its body is part of the key.",
-                "key: { body: json }",
+                "Let clients read with GET. A POST that only reads may have a route with `methods: [POST]` and \
+                 `key: { body: json }`.",
             ),
             Self::BypassWhen => plain(
                 "The request meets a condition of the route's `bypass_when`.",
@@ -433,11 +433,14 @@ mod tests {
             let Some(change) = reason.advice().change else { continue };
             let backend = "backend: http://127.0.0.1:8000";
             let text = match change.place {
-                Place::Route => format!(
-                    "version: 1\ningress:\n  {backend}\n  routes:\n    - path: /a\n      cache:\n        ttl_by_status: {{}}\n        {}\n",
-                    change.line
-                )
-                .replace("        ttl_by_status: {}\n        ttl_by_status", "        ttl_by_status"),
+                Place::Route => {
+                    // What a rule overrules needs a rule.
+                    let ttl = if change.line.starts_with("ttl:") { "mode: serve" } else { "ttl: 1m" };
+                    format!(
+                        "version: 1\ningress:\n  {backend}\n  routes:\n    - path: /a\n      cache:\n        {ttl}\n        {}\n",
+                        change.line
+                    )
+                }
                 Place::Cache => format!("version: 1\ningress: {{ {backend} }}\ncache:\n  {}\n", change.line),
             };
 

@@ -210,7 +210,7 @@ async fn an_endless_body_is_given_up() {
     .await;
     let setup = Setup::before(&backend).routes(ROUTES);
 
-    let told = within("the explanation", explained(&setup, "GET", "/rule/endless", &[])).await;
+    let told = within("the explanation", Box::pin(explained(&setup, "GET", "/rule/endless", &[]))).await;
 
     assert_eq!(found(&told), "miss too_large");
     until("the connection is closed", || !backend.left().is_empty()).await;

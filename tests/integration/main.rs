@@ -24,6 +24,7 @@ mod explain;
 mod forwarding;
 mod http2;
 mod identity;
+mod identity_model;
 mod interim;
 mod learning;
 mod limits;

@@ -14,7 +14,7 @@ use arc_swap::ArcSwapOption;
 use aws_lc_rs::rand;
 use http::HeaderMap;
 use parking_lot::Mutex;
-use redis::{RedisError, RedisResult, ServerErrorKind};
+use redis::{ErrorKind, RedisError, RedisResult};
 use sha2::{Digest, Sha256};
 use tokio::{sync::Notify, time::Instant};
 use tracing::{info, warn};
@@ -113,7 +113,8 @@ impl RedisTier {
         let mut id = [0; 8];
         rand::fill(&mut id).map_err(|_| std::io::Error::other("the system has no randomness"))?;
         let replica = Replica::try_from(hex(&id).as_bytes()).unwrap_or_default();
-        let queues = (0..settings.connections).map(|_| Queue::new(settings.pending, max_bytes)).collect();
+        let share = max_bytes / u64::from(settings.connections.max(1));
+        let queues = (0..settings.connections).map(|_| Queue::new(settings.pending, share)).collect();
         Ok(Self {
             server: Server::new(settings)?,
             names: Names::new(&settings.prefix),
@@ -361,13 +362,13 @@ impl RedisTier {
         if entry.selection().is_any() {
             return Stored {
                 name,
-                value: self.keys.answer(entry, &key.digest(), Frame::answer(known, now, is_sealed)),
+                value: self.keys.answer(entry, &key.digest(), &Frame::answer(known, now, is_sealed)),
                 variant: None,
             };
         }
         let digest: VariantDigest = Sha256::digest(entry.selection().canonical()).into();
         let list = self.keys.names(entry.selection(), &key.digest(), now);
-        let value = self.keys.answer(entry, &echo_of(key, &digest), Frame::answer(known, now, is_sealed));
+        let value = self.keys.answer(entry, &echo_of(key, &digest), &Frame::answer(known, now, is_sealed));
         Stored { name, value: list, variant: Some((self.names.variant(key, &digest), value)) }
     }
 }
@@ -435,32 +436,48 @@ fn echo_of(resource: &Key, digest: &VariantDigest) -> Vec<u8> {
     [resource.digest(), *digest].concat()
 }
 
+/// What went wrong with an operation.
 pub(super) fn fault_of(error: &RedisError) -> RedisFault {
-    use redis::ErrorKind;
-    match error.code() {
+    match code_of(error).as_deref() {
         Some("OOM") => return RedisFault::Oom,
         Some("NOAUTH" | "WRONGPASS" | "NOPERM") => return RedisFault::Auth,
         Some("READONLY") => return RedisFault::Readonly,
         Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN") => return RedisFault::Loading,
-        _ => {}
+        Some(_) => return RedisFault::Server,
+        None => {}
     }
     match error.kind() {
-        ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => RedisFault::Auth,
-        ErrorKind::Server(ServerErrorKind::ReadOnly) => RedisFault::Readonly,
-        ErrorKind::Server(
-            ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown | ServerErrorKind::ClusterDown,
-        ) => RedisFault::Loading,
-        ErrorKind::Server(_) | ErrorKind::Extension => RedisFault::Server,
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => RedisFault::Protocol,
+        ErrorKind::AuthenticationFailed => RedisFault::Auth,
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType | ErrorKind::RESP3NotSupported => {
+            RedisFault::Protocol
+        }
         _ if error.is_timeout() => RedisFault::Timeout,
         _ => RedisFault::Connection,
     }
 }
 
-/// What may be said of an error: its kind, and what the server called it. Never its detail, which may hold a name.
+/// What may be said of an error: never the detail of an answer, which may hold a name, nor what we sent.
 pub(super) fn words_of(error: &RedisError) -> String {
-    match error.code() {
-        Some(code) => format!("{} ({code})", error.category()),
-        None => error.category().to_owned(),
+    if let Some(code) = code_of(error) {
+        return match fault_of(error) {
+            RedisFault::Auth => format!("it refuses us ({code})"),
+            RedisFault::Readonly => format!("it takes no writes ({code})"),
+            RedisFault::Loading => format!("it is not ready ({code})"),
+            _ => format!("it answers with an error ({code})"),
+        };
     }
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            return io.to_string();
+        }
+        cause = inner.source();
+    }
+    error.category().to_owned()
+}
+
+/// The word with which the server began its error; of several operations the first that failed.
+fn code_of(error: &RedisError) -> Option<String> {
+    let errors = error.clone().into_server_errors()?;
+    errors.first().map(|(_, error)| error.code().to_owned())
 }

@@ -122,7 +122,7 @@ impl Keys {
     }
 
     /// The value of an entry, for the key under which it is stored.
-    pub(super) fn answer(&self, entry: &Entry, key: &[u8], frame: Frame) -> Vec<u8> {
+    pub(super) fn answer(&self, entry: &Entry, key: &[u8], frame: &Frame) -> Vec<u8> {
         let (meta, now) = (entry.meta(), frame.now);
         let mut rest = Vec::with_capacity(256 + entry.size());
         let mut out = Writer(&mut rest);
@@ -158,7 +158,7 @@ impl Keys {
             | flag(meta.generated_etag, GENERATED_ETAG)
             | flag(meta.last_modified.is_some(), HAS_LAST_MODIFIED)
             | flag(entry.route().is_some(), HAS_ROUTE);
-        self.finish(Frame { flags: frame.flags | flags, ..frame }, key, rest)
+        self.finish(Frame { flags: frame.flags | flags, ..*frame }, key, rest)
     }
 
     /// The value that names what the answers of a key vary by.
@@ -258,6 +258,7 @@ impl std::fmt::Debug for Keys {
 }
 
 /// What stands before the key.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     kind: u8,
     flags: u16,

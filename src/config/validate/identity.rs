@@ -1,6 +1,6 @@
 //! Rules for `identity`: one source, what that source needs, and nothing that would mix users or share nothing.
 
-use super::{Finding, doubles};
+use super::Finding;
 use crate::config::{
     Algorithm, Cache, Credential, Identity, Ingress, Jwks, RouteCache, format_duration, path::YamlPath,
 };
@@ -136,8 +136,8 @@ fn token(identity: &Identity, path: &YamlPath, cache: &RouteCache, findings: &mu
             );
         }
     }
-    doubles(&identity.claims, &path.key("claims"), findings);
-    doubles(&identity.audience, &path.key("audience"), findings);
+    repeats(&identity.claims, &path.key("claims"), findings);
+    repeats(&identity.audience, &path.key("audience"), findings);
     if let Some(cookie) = &identity.cookie {
         keyed_cookie(cookie, &path.key("cookie"), cache, findings);
     }
@@ -147,7 +147,7 @@ fn token(identity: &Identity, path: &YamlPath, cache: &RouteCache, findings: &mu
 /// The file of keys, and whether a key of it suits an algorithm that is allowed.
 fn algorithms(identity: &Identity, path: &YamlPath, findings: &mut Vec<Finding>) {
     let words: Vec<String> = identity.algorithms.iter().map(|known| known.as_str().to_owned()).collect();
-    doubles(&words, &path.key("algorithms"), findings);
+    repeats(&words, &path.key("algorithms"), findings);
     if words.is_empty() {
         findings.push(
             Finding::error(path.key("algorithms"), "no signature is allowed")
@@ -178,6 +178,15 @@ fn algorithms(identity: &Identity, path: &YamlPath, findings: &mut Vec<Finding>)
             .hint(format!("its keys are for {}; see `algorithms`", kinds.join(", ")))
             .reads(path.key("algorithms")),
     );
+}
+
+/// Reports entries of a list that repeat an earlier one; what tokens say is told apart by its case.
+fn repeats(items: &[String], path: &YamlPath, findings: &mut Vec<Finding>) {
+    for (index, item) in items.iter().enumerate() {
+        if items.iter().take(index).any(|earlier| earlier == item) {
+            findings.push(Finding::error(path.index(index), format!("`{item}` is listed twice")));
+        }
+    }
 }
 
 /// What a name or a credential in a field or cookie needs.

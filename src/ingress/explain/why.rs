@@ -70,7 +70,12 @@ impl Why {
     pub(super) fn of_answer(reason: Reason, ground: &Ground<'_>, found: Found) -> Self {
         let is_kept_by_rule = KEPT_BY_RULE.contains(&found.status);
         let change = match reason {
-            // A rule speaks only where the answer is silent, so it cannot help against what the answer says.
+            // Only a rule that gives this status a life can beat what the answer says.
+            Reason::NoStore | Reason::Private | Reason::NoCache | Reason::StaleOnArrival
+                if !ground.has_rule || !is_kept_by_rule =>
+            {
+                None
+            }
             Reason::NoFreshness if ground.has_rule && !ground.origin => {
                 Some((Place::Cache, "origin: true".to_owned()))
             }
@@ -200,7 +205,9 @@ mod tests {
             (Reason::TooLarge, rule, found(200), Some((cache, "max_body: 8MiB"))),
             (Reason::TooLarge, rule, Found { status: 200, length: Some(9 << 20) }, None),
             (Reason::FillLimit, rule, found(200), Some(("cache", "fill_memory: 64MiB"))),
-            (Reason::NoStore, rule, found(200), None),
+            (Reason::NoStore, rule, found(200), Some((cache, "override: [no_store]"))),
+            (Reason::NoStore, rule, found(503), None),
+            (Reason::NoStore, GROUND, found(200), None),
         ];
         for (reason, ground, found, expected) in table {
             assert_eq!(line(&Why::of_answer(reason, &ground, found)), expected, "{reason:?} {found:?}");

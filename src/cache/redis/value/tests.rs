@@ -33,7 +33,7 @@ fn entry(body: &[u8]) -> Entry {
 }
 
 fn value(keys: &Keys, entry: &Entry) -> Vec<u8> {
-    keys.answer(entry, b"the key", Frame::answer(KNOWN, THEN, false))
+    keys.answer(entry, b"the key", &Frame::answer(KNOWN, THEN, false))
 }
 
 fn read(keys: &Keys, value: &[u8], now: Now) -> Result<Answer, Refused> {
@@ -107,11 +107,11 @@ fn a_sealed_answer_shows_nothing_and_opens_only_with_its_key() {
     let keys = Keys::new(Some(b"secret"));
     let entry = entry(b"for one person alone");
 
-    let sealed = keys.answer(&entry, b"the key", Frame::answer(KNOWN, THEN, true));
+    let sealed = keys.answer(&entry, b"the key", &Frame::answer(KNOWN, THEN, true));
 
     assert!(!sealed.windows(8).any(|window| window == b"for one " || window == b"text/pla"));
     assert_eq!(read(&keys, &sealed, THEN).unwrap().body, *entry.body());
-    let again = keys.answer(&entry, b"the key", Frame::answer(KNOWN, THEN, true));
+    let again = keys.answer(&entry, b"the key", &Frame::answer(KNOWN, THEN, true));
     assert_ne!(sealed, again, "each has a nonce of its own");
     assert!(keys.read(&sealed, b"another", THEN).is_err());
 }
@@ -120,7 +120,7 @@ fn a_sealed_answer_shows_nothing_and_opens_only_with_its_key() {
 fn without_a_secret_nothing_is_stored_that_was_to_be_sealed() {
     let keys = Keys::new(None);
 
-    let value = keys.answer(&entry(b"for one person alone"), b"the key", Frame::answer(KNOWN, THEN, true));
+    let value = keys.answer(&entry(b"for one person alone"), b"the key", &Frame::answer(KNOWN, THEN, true));
 
     assert!(!value.windows(8).any(|window| window == b"for one "));
     assert!(keys.read(&value, b"the key", THEN).is_err());
@@ -137,7 +137,7 @@ proptest! {
     ) {
         let keys = Keys::new(is_keyed.then_some(b"secret"));
         let entry = entry(&body);
-        let mut value = keys.answer(&entry, b"the key", Frame::answer(KNOWN, THEN, is_sealed && is_keyed));
+        let mut value = keys.answer(&entry, b"the key", &Frame::answer(KNOWN, THEN, is_sealed && is_keyed));
         let at = at.index(value.len());
         value[at] ^= 1 << bit;
 

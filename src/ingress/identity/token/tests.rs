@@ -39,18 +39,18 @@ impl House {
     }
 }
 
-fn terms(written: Identity) -> Terms {
-    Terms::new("sub", &written)
+fn terms(written: &Identity) -> Terms {
+    Terms::new("sub", written)
 }
 
 fn plain() -> Terms {
-    terms(Identity::default())
+    terms(&Identity::default())
 }
 
 /// HMAC allowed as well.
 fn all() -> Terms {
     let algorithms = Algorithm::SAFE.into_iter().chain([Algorithm::HS256, Algorithm::HS512]).collect();
-    terms(Identity { algorithms, ..Identity::default() })
+    terms(&Identity { algorithms, ..Identity::default() })
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_header_chooses_nothing_that_was_not_allowed() {
     let hmac = house.secret.token(&user("7"));
     assert_eq!(house.verify(&hmac, &plain()), Err(Unverified::Algorithm), "not allowed unless named");
     let pss = Issuer::new("r", Library::PS256).token(&user("7"));
-    let narrow = terms(Identity { algorithms: vec![Algorithm::RS256], ..Identity::default() });
+    let narrow = terms(&Identity { algorithms: vec![Algorithm::RS256], ..Identity::default() });
     assert_eq!(house.verify(&pss, &narrow), Err(Unverified::Algorithm));
 }
 
@@ -208,7 +208,7 @@ fn a_token_counts_from_its_beginning_to_its_end() {
 #[test]
 fn issuer_and_audience_are_those_that_were_set() {
     let house = House::new();
-    let strict = terms(Identity {
+    let strict = terms(&Identity {
         issuer: Some("https://id.example/".into()),
         audience: vec!["coach".into(), "admin".into()],
         ..Identity::default()
@@ -243,13 +243,13 @@ fn claims_are_texts_and_whole_numbers() {
     let named = |changes: Value| {
         let written = Identity { claims: vec!["tenant".into(), "role".into()], ..Identity::default() };
         let claims = with(&user("7"), &json!({ "tenant": "a", "role": ["x", 1, true] }));
-        house.verify(&house.ec.token(&with(&claims, &changes)), &terms(written))
+        house.verify(&house.ec.token(&with(&claims, &changes)), &terms(&written))
     };
-    for value in [json!(true), json!([]), json!(["7"]), json!({ "a": 1 }), json!(7.5), json!(1e40), json!("")]
-    {
-        // What is no JSON text at all the library refuses before the claim is looked at.
-        let refused = named(json!({ "sub": value })).unwrap_err();
-        assert!(matches!(refused, Unverified::Claim | Unverified::Malformed), "{value}: {refused:?}");
+    for value in [json!([]), json!(["7"]), json!({ "a": 1 })] {
+        assert_eq!(named(json!({ "sub": value })), Err(Unverified::Malformed), "{value}");
+    }
+    for value in [json!(true), json!(7.5), json!(1e40), json!("")] {
+        assert_eq!(named(json!({ "sub": value })), Err(Unverified::Claim), "{value}");
     }
     assert_eq!(named(json!({ "sub": null })), Err(Unverified::Claim));
     assert_eq!(named(json!({ "sub": "x".repeat(4097) })), Err(Unverified::Claim));
