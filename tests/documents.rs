@@ -40,8 +40,8 @@ fn the_configuration_reference_is_current() {
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a test fails where its files cannot be read")]
 fn load(path: &Path) -> Config {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["admin-token", "control-token"] {
-        fs::write(folder.path().join(name), "not-a-secret").unwrap();
+    for name in ["admin-token", "control-token", "redis-password", "identity-secret"] {
+        fs::write(folder.path().join(name), "not-a-secret-at-all").unwrap();
     }
     let secrets = folder.path().display().to_string();
     let environment = |name: &str| (name == "SECRETS").then(|| secrets.clone());
@@ -63,6 +63,71 @@ fn every_shipped_configuration_loads_without_a_warning() {
     files.push(PathBuf::from("proxy.yaml"));
     for file in files {
         load(&file);
+    }
+}
+
+/// The texts of the fenced YAML blocks of a document, each with the line that it begins in.
+#[expect(clippy::unwrap_used, reason = "a test fails where its files cannot be read")]
+fn yaml_blocks(path: &str) -> Vec<(usize, String)> {
+    let text = fs::read_to_string(path).unwrap();
+    let (mut blocks, mut open) = (Vec::new(), None::<(usize, String)>);
+    for (index, line) in text.lines().enumerate() {
+        match &mut open {
+            None if line.trim() == "```yaml" => open = Some((index + 2, String::new())),
+            None => {}
+            Some(_) if line.trim() == "```" => blocks.extend(open.take()),
+            Some((_, block)) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+        }
+    }
+    assert!(open.is_none(), "{path} has a block that does not end");
+    blocks
+}
+
+/// A block as a whole file: as it is, a list of routes below a backend, or sections beside a backend.
+fn whole_file(block: &str) -> String {
+    let begins = |word: &str| block.lines().any(|line| line.starts_with(word));
+    if begins("version:") {
+        return block.to_owned();
+    }
+    let ingress = "ingress:\n  backend: http://127.0.0.1:8000\n";
+    if begins("- ") {
+        let routes: String = block.lines().map(|line| format!("    {line}\n")).collect();
+        return format!("version: 1\n{ingress}  routes:\n{routes}");
+    }
+    format!("version: 1\n{}{block}", if begins("ingress:") { "" } else { ingress })
+}
+
+#[test]
+fn every_yaml_block_of_the_documents_loads() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["redis-password", "identity-secret"] {
+        fs::write(folder.path().join(name), "not-a-secret-at-all").unwrap();
+    }
+    // Paths of a host that runs it; here the files lie elsewhere.
+    let places = [
+        ("/etc/touchline-secrets", folder.path().to_owned()),
+        ("/etc/touchline", env::current_dir().unwrap().join("examples")),
+    ];
+    for document in ["docs/caching.md", "README.md"] {
+        let blocks = yaml_blocks(document);
+        assert!(!blocks.is_empty(), "{document} shows no configuration");
+        for (line, block) in blocks {
+            let place = format!("{document}:{line}");
+            let text = places.iter().fold(whole_file(&block), |text, (there, here)| {
+                text.replace(there, &here.display().to_string())
+            });
+
+            let loaded = config::load_str(&place, &text, &|_| None)
+                .unwrap_or_else(|problems| panic!("the block at {place} does not load\n{problems}\n{text}"));
+
+            // A block that warns says so.
+            let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+            let says_so = block.contains("check warns");
+            assert_eq!(warnings.is_empty(), !says_so, "the block at {place}\n{}", warnings.join("\n"));
+        }
     }
 }
 
