@@ -3,7 +3,13 @@
 //! Memory is asked first and Redis only where memory has nothing to serve. All of it fails open: without an answer from
 //! Redis things go on as if there were none.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use http::HeaderMap;
 use tokio::time::{Instant, sleep, timeout};
@@ -13,8 +19,9 @@ use super::{
     entry::{Entry, NewEntry},
     flight::{Flight, Landed, Lead, Seat},
     key::Key,
-    purge::{Generation, Verdict},
-    redis::{Kept, Leased, RedisTier},
+    memory::Found,
+    purge::Verdict,
+    redis::{Announcing, Kept, Leased, RedisTier},
     scope::Scope,
     store::{Cache, Lookup},
 };
@@ -45,13 +52,8 @@ pub(super) struct Replicas {
     lease_wait: Duration,
     blind_ms: u64,
     life_ms: u64,
-}
-
-impl Replicas {
-    /// An entry ends for all.
-    pub(super) fn end(&self, entry: &Entry) {
-        self.tier.end(entry);
-    }
+    /// When a question had no answer last, in monotonic milliseconds and one more; zero for never.
+    failed_ms: AtomicU64,
 }
 
 impl Cache {
@@ -75,6 +77,7 @@ impl Cache {
             lease_wait: config.redis.lease_wait,
             blind_ms: ms(config.blind_ttl),
             life_ms: ms(config.max_ttl.saturating_mul(2).saturating_add(config.stale_on_disconnect)),
+            failed_ms: AtomicU64::new(0),
         });
         Ok(self)
     }
@@ -98,6 +101,12 @@ impl Cache {
         }
     }
 
+    /// Whether nothing waits to be written to the shared tier.
+    #[must_use]
+    pub fn has_told_all(&self) -> bool {
+        self.replicas.as_ref().is_none_or(|replicas| replicas.tier.has_told_all())
+    }
+
     /// Keeps the shared tier connected and this replica informed, for ever. Dropping the future is safe.
     pub async fn keep(&self) {
         if let Some(replicas) = &self.replicas {
@@ -111,6 +120,7 @@ impl Cache {
         let Some(replicas) = self.replicas_for(&lookup.key).filter(|replicas| replicas.tier.is_up()) else {
             return lookup;
         };
+        let asked_ms = replicas.clock.now_ms();
         let lead = match replicas.questions.join(&lookup.key) {
             Seat::Lead(lead) => Some(lead),
             Seat::Full => None,
@@ -119,14 +129,19 @@ impl Cache {
                 Ok(Landed::Lead(lead)) => Some(lead),
                 // Another variant is the only one that was found; ours may be there too.
                 Ok(Landed::Entry(_)) => None,
-                Ok(Landed::Go) => return lookup,
+                // There is nothing, or no answer: then it is not waited for once more.
+                Ok(Landed::Go) => {
+                    let is_unanswered = replicas.failed_ms.load(Ordering::Relaxed) > asked_ms;
+                    return Lookup { is_unanswered, ..lookup };
+                }
                 Err(_) => return Lookup { is_unanswered: true, ..lookup },
             },
         };
         let now = self.marks.generation();
         let found = match replicas.tier.get(&lookup.key, request, now).await {
-            Ok(found) => found.and_then(|new| self.take_in(*new, replicas.clock.now_ms())),
+            Ok(found) => found.and_then(|new| self.take_in(*new, request, replicas.clock.now_ms())),
             Err(_) => {
+                replicas.failed_ms.store(replicas.clock.now_ms().saturating_add(1), Ordering::Relaxed);
                 // Those who wait would wait in vain as well.
                 if let Some(lead) = lead {
                     lead.release();
@@ -166,7 +181,7 @@ impl Cache {
             let Ok(Leased { found, lease }) = asked else { return None };
             let now_ms = replicas.clock.now_ms();
             if let Some(new) = found.filter(|new| is_news(lookup, new))
-                && let Some(entry) = self.take_in(*new, now_ms)
+                && let Some(entry) = self.take_in(*new, request, now_ms)
                 && entry.may_be_shared(now_ms)
                 && self.marks.verdict(&entry) == Verdict::Alive
             {
@@ -193,11 +208,17 @@ impl Cache {
         }
     }
 
-    pub(super) fn announce(&self, scope: &Scope, soft: bool, generation: Generation) {
+    /// To be taken before a purge comes into force that the other replicas have to hear of.
+    pub(super) fn announcing(&self, scope: &Scope) -> Option<Announcing<'_>> {
         // Without a shared secret a user's name means nothing to other replicas, and nothing of the user is theirs.
         let is_own = matches!(scope, Scope::Identity(_)) && !self.namer.is_shared();
-        if let Some(replicas) = self.replicas.as_ref().filter(|_| !is_own) {
-            replicas.tier.announce(scope, soft, generation);
+        self.replicas.as_ref().filter(|_| !is_own).map(|replicas| replicas.tier.announcing())
+    }
+
+    /// An entry ends for all.
+    pub(super) fn end(&self, entry: &Entry) {
+        if let Some(replicas) = self.replicas_for(entry.key()) {
+            replicas.tier.end(entry);
         }
     }
 
@@ -225,11 +246,18 @@ impl Cache {
         Kept { marks: &self.marks, memory: &self.memory, maker: &self.maker, life_ms }
     }
 
-    /// Takes an entry of another replica into memory. None: it was purged, or is good for nothing.
-    fn take_in(&self, new: NewEntry, now_ms: u64) -> Option<Arc<Entry>> {
+    /// Takes an entry of another replica into memory, unless a younger one or this very answer has come there since: then it
+    /// is that one. None: it was purged, or is good for nothing.
+    fn take_in(&self, new: NewEntry, request: &HeaderMap, now_ms: u64) -> Option<Arc<Entry>> {
         let entry = Arc::new(Entry::new(new).stored_at(now_ms));
         if now_ms >= entry.useless_after_ms() || self.marks.verdict(&entry) == Verdict::Dead {
             return None;
+        }
+        if let Found::Entry(known) = self.memory.find(entry.key(), request)
+            && known.meta().expires_ms.saturating_add(SAME_MS) >= entry.meta().expires_ms
+            && self.marks.verdict(&known) == Verdict::Alive
+        {
+            return Some(known);
         }
         // Where there is no room for it, it serves this request alone.
         let _ = self.memory.put(&entry, now_ms);
@@ -257,4 +285,48 @@ impl Cache {
 fn is_news(lookup: &Lookup, found: &NewEntry) -> bool {
     let known = lookup.entry.as_ref().map(|known| known.meta().born_ms);
     known.is_none_or(|born_ms| found.meta.born_ms > born_ms.saturating_add(SAME_MS))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::HeaderMap;
+
+    use crate::cache::{
+        Cache, NewEntry, Settings,
+        key::KeyMaker,
+        memory::Found,
+        purge::Generation,
+        samples::{answer, key, meta},
+        scope::Scope,
+    };
+
+    #[test]
+    fn what_comes_from_redis_takes_the_place_of_older_copies_alone() {
+        let cache = Cache::new(&Settings::from(&crate::config::Cache::default()));
+        let (key, nothing) = (key(&KeyMaker::default(), "/a"), HeaderMap::new());
+        let of_life = |ms| NewEntry { meta: meta(ms), generation: cache.generation(), ..answer(&key, 10) };
+        let held = || match cache.memory.find(&key, &nothing) {
+            Found::Entry(entry) => entry.meta().expires_ms,
+            other => panic!("{other:?}"),
+        };
+        let younger = cache.store(of_life(60_000), 0).unwrap();
+
+        let taken = cache.take_in(of_life(30_000), &nothing, 1).unwrap();
+        assert!(Arc::ptr_eq(&taken, &younger), "it came while Redis was asked");
+        let taken = cache.take_in(of_life(60_001), &nothing, 1).unwrap();
+        assert!(Arc::ptr_eq(&taken, &younger), "two clocks agree no better on one answer");
+        assert_eq!(held(), 60_000);
+
+        assert!(cache.take_in(of_life(90_000), &nothing, 1).is_some());
+        assert_eq!(held(), 90_000);
+
+        cache.purge(&Scope::All, true, 2);
+        assert!(cache.take_in(of_life(45_000), &nothing, 3).is_some());
+        assert_eq!(held(), 45_000, "the other one is stale since the purge");
+        let old = NewEntry { generation: Generation::default(), ..of_life(99_000) };
+        cache.purge(&Scope::All, false, 4);
+        assert!(cache.take_in(old, &nothing, 5).is_none());
+    }
 }

@@ -311,15 +311,16 @@ impl Cache {
     /// Takes an entry out, if it still lies there.
     pub fn remove(&self, entry: &Arc<Entry>) {
         self.memory.remove(entry);
-        if let Some(replicas) = &self.replicas {
-            replicas.end(entry);
-        }
+        self.end(entry);
     }
 
     /// Ends what `scope` names; `soft` keeps it as stale. From the return on no purged copy is served here.
     pub fn purge(&self, scope: &Scope, soft: bool, now_ms: u64) -> PurgeOutcome {
+        let announcing = self.announcing(scope);
         let generation = self.marks.purge(scope, soft, now_ms);
-        self.announce(scope, soft, generation);
+        if let Some(announcing) = announcing {
+            announcing.add(scope, soft, generation);
+        }
         self.counters.purge();
         if *scope != Scope::All || soft {
             return PurgeOutcome { generation, cleared: None, retired: None };
@@ -333,9 +334,13 @@ impl Cache {
     /// generation to store it with. None when a purge since `before` ends that answer too.
     #[must_use]
     pub fn supersede(&self, key: &Key, route: &str, before: Generation, now_ms: u64) -> Option<Generation> {
-        let generation = self.marks.supersede(key, route, before, now_ms)?;
         let (authority, query) = (Some(key.authority().to_vec()), key.query().map(Into::into));
-        self.announce(&Scope::Url { authority, path: key.path().into(), query }, false, generation);
+        let scope = Scope::Url { authority, path: key.path().into(), query };
+        let announcing = self.announcing(&scope);
+        let generation = self.marks.supersede(key, route, before, now_ms)?;
+        if let Some(announcing) = announcing {
+            announcing.add(&scope, false, generation);
+        }
         self.counters.purge();
         Some(generation)
     }

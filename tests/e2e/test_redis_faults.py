@@ -397,6 +397,28 @@ def test_what_was_purged_stays_so_when_redis_comes_back_with_an_older_state(repl
     assert old not in served
 
 
+@pytest.mark.parametrize("loss", ["evicted", "restored"])
+def test_purges_that_redis_has_lost_hold_for_a_replica_that_starts_later(replicas, loss):
+    proxy = replicas.replica(patient=False)
+    old = ask(proxy, "/items/a").content
+    replicas.redis.wait_for_entries(1)
+    replicas.redis.run("SAVE")
+    replicas.origin.version = 2
+    assert purge(proxy, tag="item:a").json()["pending"] is False
+
+    if loss == "evicted":
+        replicas.redis.run("UNLINK", "touchline:marks")
+    else:
+        replicas.redis.kill()
+        wait_until_given_up(proxy)
+        replicas.redis.start()
+        wait_for_redis(proxy, deadline_s=BACK_S)
+    until(lambda: int(replicas.redis.run("XLEN", "touchline:marks")) > 0, "the loss is made good", 1)
+    assert len(replicas.redis.entries()) == 1
+
+    assert ask(replicas.replica(), "/items/a").content != old
+
+
 @pytest.mark.parametrize("fault", ["refused", "blackholed", "killed"])
 def test_a_purge_while_redis_is_gone_holds_here_and_reaches_the_others_later(replicas, fault_proxy, fault):
     breaks, mends, _ = FAULTS[fault]

@@ -298,6 +298,23 @@ def test_a_user_with_rights_to_its_own_names_alone_is_enough(redis_server, launc
     assert "canary" not in first.log(10**9) + second.log(10**9)
 
 
+def test_a_user_who_may_not_publish_keeps_the_tier(redis_server, launch, origin):
+    rights = RIGHTS.replace("&touchline:* ", "")
+    server = redis_server("user default off", f"user coach on >canary-acl-password {rights}")
+    login = {"url": server.url, "username": "coach", "password": "canary-acl-password"}
+    first, second = launch(login), launch(login, **NO_MEMORY)
+
+    old = ask(first, "/items/a").content
+    server.wait_for_entries(1)
+    assert ask(second, "/items/a").headers["x-cache-status"] == "hit"
+    origin.version = 2
+    assert purge(second, tag="item:a").json()["pending"] is False
+
+    until(lambda: ask(first, "/items/a").content != old, "it is read at the next tick", 1)
+    assert is_up(first) and is_up(second)
+    assert "redis is down" not in first.log(10**9) + second.log(10**9)
+
+
 def test_user_and_password_may_stand_in_the_address(redis_server, launch):
     server = redis_server("user default off", f"user coach on >canary@pass/word {RIGHTS}")
     proxy = launch({"url": f"redis://coach:canary%40pass%2Fword@127.0.0.1:{server.port}/0"})

@@ -48,7 +48,7 @@ const NEWS: usize = 4096;
 const MAX_KEY: usize = 64 * 1024;
 
 /// An entry of the stream.
-type Line = (String, HashMap<String, Vec<u8>>);
+type Line = (String, HashMap<Vec<u8>, Vec<u8>>);
 
 /// What purges and replaced entries are applied to.
 #[derive(Clone, Copy)]
@@ -235,25 +235,42 @@ impl RedisTier {
                 }
                 add.ignore();
             }
-            let life_ms = kept.life_ms.min(u64::from(u32::MAX));
-            commands.cmd("PEXPIRE").arg(&self.names.marks).arg(life_ms).ignore();
+            commands.cmd("PEXPIRE").arg(&self.names.marks).arg(mark_life_ms(kept)).ignore();
             self.within(self.server.patience(), commands.query_async::<()>(connection)).await?;
             // They count as written only once they are read back, in their order among those of others.
             self.catch_up(kept, connection).await?;
             let left = {
                 let mut pending = self.pending.lock();
-                let written = batch.last().map(|mark| mark.at);
-                while pending.front().is_some_and(|mark| Some(mark.at) <= written) {
+                // If they were too many meanwhile, others stand there for them.
+                for mark in &batch {
+                    if pending.front() != Some(mark) {
+                        break;
+                    }
                     pending.pop_front();
                 }
                 pending.len()
             };
             self.stats.pending_purges.set(i64::try_from(left).unwrap_or(i64::MAX));
             let news = [b"m".as_slice(), &self.replica].concat();
-            let mut publish = redis::cmd("PUBLISH");
-            publish.arg(&self.names.events).arg(news);
-            self.within(self.server.patience(), publish.query_async::<()>(connection)).await?;
+            self.tell(connection, &news).await?;
         }
+    }
+
+    /// Tells the other replicas something. Where the server lets nobody publish they hear of purges at their next tick, and
+    /// of entries when their own end: no reason to go without the tier.
+    pub(super) async fn tell(&self, connection: &mut Conn, news: &[u8]) -> Result<(), Failed> {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(&self.names.events).arg(news);
+        let told = async {
+            match publish.query_async::<()>(connection).await {
+                Err(error) if fault_of(&error) == RedisFault::Auth => {
+                    self.stats.failed(RedisFault::Auth);
+                    Ok(())
+                }
+                told => told,
+            }
+        };
+        self.within(self.server.patience(), told).await
     }
 
     /// Reads the marks since the last one that was read.
@@ -261,28 +278,25 @@ impl RedisTier {
         loop {
             let after = self.position.lock().newest();
             let mut commands = redis::pipe();
-            commands
-                .cmd("XRANGE")
-                .arg(&self.names.marks)
-                .arg(format!("({after}"))
-                .arg("+")
-                .arg("COUNT")
-                .arg(BATCH)
-                .cmd("XREVRANGE")
-                .arg(&self.names.marks)
-                .arg("+")
-                .arg("-")
-                .arg("COUNT")
-                .arg(1);
-            let asked = commands.query_async::<(Vec<Line>, Vec<Line>)>(connection);
-            let (lines, last) = self.within(self.server.patience(), asked).await?;
+            let range = |command: &mut redis::Pipeline, from: &str, to: &str, most: usize| {
+                command.arg(&self.names.marks).arg(from).arg(to).arg("COUNT").arg(most);
+            };
+            let at = after.to_string();
+            range(commands.cmd("XRANGE"), &format!("({at}"), "+", BATCH);
+            range(commands.cmd("XRANGE"), &at, &at, 1);
+            range(commands.cmd("XREVRANGE"), "+", "-", 1);
+            let asked = commands.query_async::<(Vec<Line>, Vec<Line>, Vec<Line>)>(connection);
+            let (lines, same, last) = self.within(self.server.patience(), asked).await?;
             let newest = last.first().and_then(|(id, _)| MarkId::parse(id));
-            if newest.is_some_and(|newest| newest < after) {
-                // Redis is back with an older state, or another server is in its place: purges are lost, and what they
-                // ended may be there again.
+            let is_lost = newest.is_some_and(|newest| newest < after)
+                || (same.is_empty() && self.is_missed(after, mark_life_ms(kept)));
+            if is_lost {
+                // Redis is back with an older state, another server is in its place, or it threw the marks out for room:
+                // purges are lost, and what they ended may be there again, or still.
                 self.position.lock().reset();
+                let announcing = self.announcing();
                 let generation = kept.marks.purge(&Scope::All, false, self.clock.now_ms());
-                self.announce(&Scope::All, false, generation);
+                announcing.add(&Scope::All, false, generation);
                 continue;
             }
             let is_all = lines.len() < BATCH;
@@ -291,6 +305,13 @@ impl RedisTier {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether a mark that was read and is not there any more should be: it was neither trimmed nor at the end of its life.
+    fn is_missed(&self, mark: MarkId, life_ms: u64) -> bool {
+        mark != MarkId::default()
+            && self.clock.wall_ms() < mark.ms.saturating_add(life_ms)
+            && !self.position.lock().is_trimmed(mark)
     }
 
     /// Applies marks in the order of the stream.
@@ -337,9 +358,33 @@ impl RedisTier {
     }
 }
 
+/// How long the marks are kept after the last of them.
+fn mark_life_ms(kept: Kept<'_>) -> u64 {
+    kept.life_ms.min(u64::from(u32::MAX))
+}
+
 /// A pause, up to half of it longer, so that replicas do not all come back at once.
 fn jittered(pause: Duration) -> Duration {
     let mut byte = [0];
     let share = if aws_lc_rs::rand::fill(&mut byte).is_ok() { u32::from(byte[0]) } else { 0 };
     pause + pause * share / 512
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{Value, from_redis_value};
+
+    use super::Line;
+
+    #[test]
+    fn a_mark_whose_fields_are_no_text_is_read_like_any_other() {
+        let text = |bytes: &[u8]| Value::BulkString(bytes.to_vec());
+        let fields = vec![text(b"what"), text(b"moon"), text(b"\xff"), text(b"\xfe")];
+        let stream = Value::Array(vec![Value::Array(vec![text(b"5-1"), Value::Array(fields)])]);
+
+        let lines: Vec<Line> = from_redis_value(stream).unwrap();
+
+        assert_eq!(lines[0].0, "5-1");
+        assert_eq!(lines[0].1[&b"\xff"[..]], b"\xfe");
+    }
 }

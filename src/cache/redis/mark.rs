@@ -49,9 +49,10 @@ impl Mark {
     }
 
     /// Reads the fields of a stream entry.
-    pub(super) fn read(fields: &HashMap<String, Vec<u8>>) -> Self {
-        let text = |name: &str| fields.get(name).and_then(|value| std::str::from_utf8(value).ok());
-        let by = fields.get("by").and_then(|by| Replica::try_from(by.as_slice()).ok()).unwrap_or_default();
+    pub(super) fn read(fields: &HashMap<Vec<u8>, Vec<u8>>) -> Self {
+        let text = |name: &str| fields.get(name.as_bytes()).and_then(|value| std::str::from_utf8(value).ok());
+        let by =
+            fields.get(&b"by"[..]).and_then(|by| Replica::try_from(by.as_slice()).ok()).unwrap_or_default();
         let at = Generation::of_number(text("at").and_then(|at| at.parse().ok()).unwrap_or(0));
         let scope = scope_of(fields, &text);
         let soft = scope.is_some() && text("soft") == Some("1");
@@ -59,18 +60,20 @@ impl Mark {
     }
 }
 
-fn scope_of<'a>(fields: &HashMap<String, Vec<u8>>, text: &impl Fn(&str) -> Option<&'a str>) -> Option<Scope> {
-    let authority = fields.get("host").cloned();
+fn scope_of<'a>(
+    fields: &HashMap<Vec<u8>, Vec<u8>>,
+    text: &impl Fn(&str) -> Option<&'a str>,
+) -> Option<Scope> {
+    let bytes = |name: &str| fields.get(name.as_bytes()).cloned();
+    let authority = bytes("host");
     Some(match text("what")? {
         "all" => Scope::All,
         "tag" => Scope::Tag(text("tag")?.to_owned()),
         "tags" => Scope::TagPrefix(text("tag")?.to_owned()),
         "route" => Scope::Route(text("route")?.to_owned()),
-        "identity" => Scope::Identity(fields.get("name")?.as_slice().try_into().ok()?),
-        "url" => {
-            Scope::Url { authority, path: fields.get("path")?.clone(), query: fields.get("query").cloned() }
-        }
-        "prefix" => Scope::Prefix { authority, path: fields.get("path")?.clone() },
+        "identity" => Scope::Identity(bytes("name")?.try_into().ok()?),
+        "url" => Scope::Url { authority, path: bytes("path")?, query: bytes("query") },
+        "prefix" => Scope::Prefix { authority, path: bytes("path")? },
         _ => return None,
     })
 }
@@ -83,7 +86,7 @@ mod tests {
     use crate::cache::purge::Generation;
 
     fn through(mark: &Mark) -> Mark {
-        let fields = mark.fields().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let fields = mark.fields().into_iter().map(|(name, value)| (name.into(), value)).collect();
         Mark::read(&fields)
     }
 
@@ -111,8 +114,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_ends_everything() {
-        let fields = |list: &[(&str, &str)]| -> HashMap<String, Vec<u8>> {
-            list.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
+        let fields = |list: &[(&str, &str)]| -> HashMap<Vec<u8>, Vec<u8>> {
+            list.iter().map(|(name, value)| ((*name).into(), value.as_bytes().to_vec())).collect()
         };
         for list in [
             &[][..],

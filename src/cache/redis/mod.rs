@@ -20,4 +20,4 @@ mod value;
 mod writer;
 
 pub(super) use keeper::Kept;
-pub(super) use tier::{Lease, Leased, RedisTier};
+pub(super) use tier::{Announcing, Lease, Leased, RedisTier};

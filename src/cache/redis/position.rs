@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::cache::purge::Generation;
 
-/// Steps that are kept. An entry that is older than the oldest counts as not having known any mark since.
+/// Steps that are kept. Beyond it the older ones are thinned out.
 const MAX_STEPS: usize = 16 * 1024;
 
 /// The id of a mark in the stream: Unix milliseconds of the server and a number within them.
@@ -58,14 +58,24 @@ impl Position {
         self.newest = self.newest.max(id);
         self.steps.push_back((id, generation.number()));
         if self.steps.len() > MAX_STEPS {
-            self.steps.pop_front();
-            self.floor = self.floor.max(self.steps.front().map_or(id, |(id, _)| *id));
+            // What knew the marks up to one that goes counts as having known those up to the one before it. The first
+            // stays, as nothing is before it.
+            let mut index = 0;
+            self.steps.retain(|_| {
+                index += 1;
+                index > MAX_STEPS / 2 || index % 2 == 1
+            });
         }
     }
 
     /// The marks before `id` are gone.
     pub(super) fn raise_floor(&mut self, id: MarkId) {
         self.floor = self.floor.max(id);
+    }
+
+    /// Whether the marks around `id` are gone.
+    pub(super) fn is_trimmed(&self, id: MarkId) -> bool {
+        id < self.floor
     }
 
     /// Begins anew: the stream is another one.
@@ -98,7 +108,7 @@ impl Position {
 
 #[cfg(test)]
 mod tests {
-    use super::{MarkId, Position};
+    use super::{MAX_STEPS, MarkId, Position};
     use crate::cache::purge::Generation;
 
     fn id(ms: u64) -> MarkId {
@@ -143,10 +153,24 @@ mod tests {
 
         assert_eq!(position.own(id(9), at(1)), None);
         assert_eq!(position.own(id(10), at(1)), Some(at(1)));
+    }
 
-        for ms in 11..20_000 {
-            position.step(id(ms), at(ms));
+    #[test]
+    fn no_entry_gains_knowledge_when_there_are_many_steps() {
+        let mut position = Position::default();
+        for ms in 10..100_000 {
+            position.step(id(ms), at(2 * ms));
         }
-        assert_eq!(position.own(id(12), at(20_000)), None, "its step is forgotten");
+        let now = at(300_000);
+
+        assert!(position.steps.len() <= MAX_STEPS);
+        assert_eq!(position.own(id(9), now), Some(at(19)), "it knows none of them");
+        for ms in 10..99_999 {
+            let (own, shared) = (position.own(id(ms), now).unwrap(), position.shared(at(2 * ms)));
+            assert!(own <= at(2 * ms) && own >= at(20), "{ms}: {own:?}");
+            assert!(shared <= id(ms) && shared >= id(10), "{ms}: {shared}");
+        }
+        assert_eq!(position.own(id(99_998), now), Some(at(2 * 99_998)), "the newest are exact");
+        assert_eq!(position.shared(at(20)), id(10));
     }
 }

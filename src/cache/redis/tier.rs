@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::rand;
 use http::HeaderMap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use redis::{ErrorKind, RedisError, RedisResult};
 use sha2::{Digest, Sha256};
 use tokio::{sync::Notify, time::Instant};
@@ -57,7 +57,7 @@ pub(in crate::cache) struct RedisTier {
     pub(super) clock: Clock,
     pub(super) replica: Replica,
     pub(super) position: Mutex<Position>,
-    /// Purges that are not in the stream yet, oldest first.
+    /// Purges that are not in the stream yet, in the order in which they came into force.
     pub(super) pending: Mutex<VecDeque<Mark>>,
     /// Held by whoever writes the pending purges.
     pub(super) flushing: tokio::sync::Mutex<()>,
@@ -88,6 +88,12 @@ pub(in crate::cache) struct Lease {
     name: String,
     token: [u8; 16],
     shard: usize,
+}
+
+/// The right to add purges that other replicas have to hear of.
+pub(in crate::cache) struct Announcing<'a> {
+    tier: &'a RedisTier,
+    pending: MutexGuard<'a, VecDeque<Mark>>,
 }
 
 /// What asking for a lease brings.
@@ -187,28 +193,29 @@ impl RedisTier {
         let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut both = redis::pipe();
         both.cmd("SET").arg(&lease).arg(&token).arg("NX").arg("PX").arg(life_ms).cmd("GET").arg(&entry);
+        // From here on it is given back whatever happens: also where the word that it was granted comes too late.
+        let mut lease = Lease { tier: Arc::clone(self), name: lease, token, shard };
         let (granted, value): (Option<String>, Option<Vec<u8>>) =
             self.ask(both.query_async(&mut connection)).await?;
-        // From here on the lease is given back whatever happens.
-        let lease = granted.map(|_| Lease { tier: Arc::clone(self), name: lease, token, shard });
+        if granted.is_none() {
+            lease.name.clear();
+        }
+        let lease = granted.map(|_| lease);
         let asked = Asked { key: resource, request, now };
         let found = self.open(&mut connection, (&entry, value), asked).await?;
         Ok(Leased { found, lease })
     }
 
-    /// Notes a purge that other replicas have to hear of.
-    pub(in crate::cache) fn announce(&self, scope: &Scope, soft: bool, at: Generation) {
-        let mut pending = self.pending.lock();
-        let mark = |scope, soft| Mark { by: self.replica, at, soft, scope };
-        if pending.len() >= MAX_PENDING {
-            pending.clear();
-            pending.push_back(mark(Scope::All, false));
-        } else {
-            pending.push_back(mark(scope.clone(), soft));
-        }
-        self.stats.pending_purges.set(i64::try_from(pending.len()).unwrap_or(i64::MAX));
-        drop(pending);
-        self.wanted.notify_one();
+    /// Whether neither a write nor a purge waits.
+    pub(in crate::cache) fn has_told_all(&self) -> bool {
+        self.stats.pending.get() <= 0 && self.pending.lock().is_empty()
+    }
+
+    /// To be taken before a purge that other replicas have to hear of comes into force. So purges are pending in the order
+    /// of their numbers, and nobody sees one in force that is neither pending nor in the stream: what Redis had before it
+    /// would count as having known it.
+    pub(in crate::cache) fn announcing(&self) -> Announcing<'_> {
+        Announcing { tier: self, pending: self.pending.lock() }
     }
 
     /// A connection of those that operations are spread over.
@@ -285,9 +292,10 @@ impl RedisTier {
 
     /// The number that stands for having known all marks up to `id`, when `now` was read before the question.
     fn own(&self, id: MarkId, now: Generation) -> Option<Generation> {
-        let own = self.position.lock().own(id, now)?;
-        // A purge of ours that is not in the stream yet is known to nobody who wrote to Redis.
+        // A purge of ours that is not in the stream yet is known to nobody who wrote to Redis. Looked for first: one that is
+        // not pending any more has its step by now.
         let unheard = self.pending.lock().front().map(|mark| mark.at);
+        let own = self.position.lock().own(id, now)?;
         Some(unheard.map_or(own, |unheard| own.min(unheard.before())))
     }
 
@@ -408,8 +416,31 @@ impl Failures {
     }
 }
 
+impl Announcing<'_> {
+    /// Adds a purge that has just come into force.
+    pub(in crate::cache) fn add(mut self, scope: &Scope, soft: bool, at: Generation) {
+        let by = self.tier.replica;
+        if self.pending.len() < MAX_PENDING {
+            self.pending.push_back(Mark { by, at, soft, scope: scope.clone() });
+        } else {
+            // Two that end everything stand for them all, as the first and as the last: what is read from Redis until then
+            // knows none of them.
+            let first = self.pending.front().map_or(at, |mark| mark.at);
+            self.pending.clear();
+            self.pending.extend([first, at].map(|at| Mark { by, at, soft: false, scope: Scope::All }));
+        }
+        self.tier.stats.pending_purges.set(i64::try_from(self.pending.len()).unwrap_or(i64::MAX));
+        drop(self.pending);
+        self.tier.wanted.notify_one();
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
+        // One that was not granted has no name.
+        if self.name.is_empty() {
+            return;
+        }
         self.tier.release(std::mem::take(&mut self.name), self.token, self.shard);
     }
 }
@@ -481,3 +512,6 @@ fn code_of(error: &RedisError) -> Option<String> {
     let errors = error.clone().into_server_errors()?;
     errors.first().map(|(_, error)| error.code().to_owned())
 }
+
+#[cfg(test)]
+mod tests;

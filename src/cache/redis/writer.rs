@@ -32,8 +32,9 @@ pub(super) struct Queue {
 }
 
 enum Job {
-    /// An entry, with the key it has in the memory tiers.
-    Store(Arc<Entry>, Key),
+    /// An entry, with the key it has in the memory tiers and the bytes it was counted with: it may gain coded bodies
+    /// while it waits.
+    Store(Arc<Entry>, Key, u64),
     Delete(String),
     Release(String, [u8; 16]),
 }
@@ -59,7 +60,7 @@ impl RedisTier {
             return;
         }
         queue.bytes.fetch_add(size, Ordering::Relaxed);
-        if !self.push(queue, Job::Store(Arc::clone(entry), held)) {
+        if !self.push(queue, Job::Store(Arc::clone(entry), held, size)) {
             queue.bytes.fetch_sub(size, Ordering::Relaxed);
         }
     }
@@ -88,15 +89,15 @@ impl RedisTier {
         let Some(queue) = self.queues.get(shard) else { return };
         let Some(mut jobs) = queue.receiver.lock().take() else { return };
         while let Some(job) = jobs.recv().await {
-            self.stats.pending.decrement();
-            if let Job::Store(entry, _) = &job {
-                queue.bytes.fetch_sub(u64::try_from(entry.size()).unwrap_or(0), Ordering::Relaxed);
+            if let Job::Store(_, _, size) = &job {
+                queue.bytes.fetch_sub(*size, Ordering::Relaxed);
             }
             match self.connection(shard) {
                 // A failure is counted where it is seen; the answer has been sent long ago.
                 Some(mut connection) => drop(self.perform(&mut connection, job).await),
                 None => self.stats.dropped(RedisDrop::Down),
             }
+            self.stats.pending.decrement();
         }
     }
 
@@ -113,7 +114,7 @@ impl RedisTier {
     async fn perform(&self, connection: &mut Conn, job: Job) -> Result<(), Failed> {
         let patience = self.server.patience();
         match job {
-            Job::Store(entry, held) => self.store(connection, &entry, &held).await,
+            Job::Store(entry, held, _) => self.store(connection, &entry, &held).await,
             Job::Delete(name) => {
                 self.within(patience, redis::cmd("UNLINK").arg(name).query_async(connection)).await
             }
@@ -146,8 +147,47 @@ impl RedisTier {
         self.within(self.server.patience(), commands.query_async::<()>(connection)).await?;
         // The others have an older copy, if any.
         let news = [b"r".as_slice(), &self.replica, held.parts()].concat();
-        let mut publish = redis::cmd("PUBLISH");
-        publish.arg(&self.names.events).arg(news);
-        self.within(self.server.patience(), publish.query_async(connection)).await
+        self.tell(connection, &news).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, atomic::Ordering};
+
+    use bytes::Bytes;
+    use tokio::time::{Duration, timeout};
+
+    use super::RedisTier;
+    use crate::{
+        cache::{
+            clock::Clock,
+            coded::Coded,
+            entry::Entry,
+            key::KeyMaker,
+            rfc9111::Coding,
+            samples::{answer, key},
+        },
+        config,
+        telemetry::RedisStats,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_that_grows_in_the_queue_leaves_as_many_bytes_as_it_brought() {
+        let stats = Arc::new(RedisStats::new("redis://test"));
+        let tier = RedisTier::new(&config::Redis::default(), None, 1 << 20, Clock::system(), stats).unwrap();
+        tier.found(Vec::new());
+        let entry = Arc::new(Entry::new(answer(&key(&KeyMaker::default(), "/"), 100)));
+        tier.put(&entry, entry.key().clone());
+        let queued =
+            || tier.queues.iter().map(|queue| queue.bytes.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        assert_eq!(queued().iter().sum::<u64>(), u64::try_from(entry.size()).unwrap());
+
+        entry.set_coded(Coding::Gzip, Some(Coded::new(&entry, Coding::Gzip, Bytes::from_static(b"zipped"))));
+        for shard in 0..tier.writers() {
+            assert!(timeout(Duration::from_secs(1), tier.write(shard)).await.is_err());
+        }
+
+        assert_eq!(queued(), vec![0; tier.writers()]);
     }
 }
