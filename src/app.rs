@@ -243,11 +243,17 @@ impl Plan {
 
     /// Runs on a thread of its own, so that neither a large value nor a slow scrape holds up what requests ask of Redis.
     fn keep_redis(&self) {
+        // What the last requests have to say to other replicas is said before the end.
+        let own = self.cache.writers() + 1;
+        let is_done = || {
+            let cache = Arc::clone(&self.cache);
+            move || cache.has_told_all()
+        };
         let cache = Arc::clone(&self.cache);
-        workers::spawn_until_closing(&self.drain, async move { cache.keep().await });
+        workers::spawn_until_last(&self.drain, own, is_done(), async move { cache.keep().await });
         for index in 0..self.cache.writers() {
             let cache = Arc::clone(&self.cache);
-            workers::spawn_until_closing(&self.drain, async move { cache.write(index).await });
+            workers::spawn_until_last(&self.drain, own, is_done(), async move { cache.write(index).await });
         }
     }
 

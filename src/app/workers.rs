@@ -31,6 +31,10 @@ const DEFAULT_WORKERS: usize = 2;
 const BEAT: Duration = Duration::from_secs(1);
 const STUCK: Duration = Duration::from_secs(10);
 
+/// How often a task that is to end last looks for others, and how long it may take when it is alone.
+const STEP: Duration = Duration::from_millis(10);
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// How often gauges that are read and not counted are brought up to date.
 const REFRESH: Duration = Duration::from_secs(1);
 
@@ -192,12 +196,31 @@ impl Beats {
     }
 }
 
-/// Runs a task that has no end of its own until shutdown.
-pub(super) fn spawn_until_closing(drain: &Drain, task: impl Future<Output = ()> + Send + 'static) {
-    let closing = drain.reached(Phase::Closing);
+/// Runs one of `own` tasks that work for all others until none of those is left, and then until `is_done` or for as long as
+/// last words take.
+pub(super) fn spawn_until_last(
+    drain: &Drain,
+    own: usize,
+    is_done: impl Fn() -> bool + Send + Sync + 'static,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    let (closing, others) = (drain.reached(Phase::Closing), drain.clone());
     drain.spawn(async move {
+        let last = async {
+            closing.await;
+            while others.tasks() > own {
+                tokio::time::sleep(STEP).await;
+            }
+            let done = async {
+                while !is_done() {
+                    tokio::time::sleep(STEP).await;
+                }
+            };
+            // Those who wait for the process to end wait no longer for a Redis that does not answer.
+            let _ = tokio::time::timeout(LAST_WORDS, done).await;
+        };
         tokio::select! {
-            () = closing => {}
+            () = last => {}
             () = task => {}
         }
     });

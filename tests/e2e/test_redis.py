@@ -2,6 +2,7 @@
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 
 import pytest
@@ -207,6 +208,25 @@ def test_what_was_being_fetched_at_one_while_the_other_purged_is_not_kept(replic
     ask(there, "/items/a")
 
     assert replicas.origin.count("/items/a") == 2
+
+
+def test_a_replica_that_ends_leaves_what_it_fetched_last_and_no_lease(replicas):
+    proxy = replicas.replica()
+    replicas.origin.hold("/items/a")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, proxy, "/items/a")
+        until(lambda: replicas.origin.count("/items/a") == 1, "it is being fetched")
+        proxy.signal()
+        until(lambda: any(event.get("message") == "draining" for event in proxy.events()), "it drains")
+        # Until nothing but what is in flight is left.
+        time.sleep(0.3)
+        replicas.origin.release("/items/a")
+        assert asked.result().status_code == 200
+    assert proxy.wait() == 0
+
+    assert len(replicas.redis.entries()) == 1
+    assert [name for name in replicas.redis.names() if ":l:" in name] == []
+    assert status(ask(replicas.replica(), "/items/a")) == "hit"
 
 
 def test_a_write_at_one_replica_ends_the_entries_of_the_other(replicas):
