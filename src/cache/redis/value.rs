@@ -303,7 +303,7 @@ fn parse(frame: &Frame, rest: &[u8], now: Now) -> Option<Value> {
 }
 
 fn answer(frame: &Frame, rest: &mut Reader<'_>, now: Now) -> Option<Answer> {
-    let status = StatusCode::from_u16(u16::from_be_bytes(rest.take()?)).ok()?;
+    let status = StatusCode::from_u16(u16::from_be_bytes(rest.take()?)).ok().filter(is_storable)?;
     let [age_ms, left_ms, swr_ms, sie_ms, disconnect_ms, date, last_modified] =
         [rest.span()?, rest.span()?, rest.span()?, rest.span()?, rest.span()?, rest.span()?, rest.span()?];
     let fetch_ms = u32::from_be_bytes(rest.take()?);
@@ -314,7 +314,8 @@ fn answer(frame: &Frame, rest: &mut Reader<'_>, now: Now) -> Option<Answer> {
     let mut headers = HeaderMap::new();
     for _ in 0..rest.count()? {
         let name = HeaderName::from_bytes(rest.text()?).ok()?;
-        headers.append(name, HeaderValue::from_bytes(rest.text()?).ok()?);
+        // A map has a bound of its own.
+        headers.try_append(name, HeaderValue::from_bytes(rest.text()?).ok()?).ok()?;
     }
     let has = |flag: u16| frame.flags & flag != 0;
     // What the clocks of two hosts disagree by counts as age, never as youth.
@@ -345,6 +346,13 @@ fn answer(frame: &Frame, rest: &mut Reader<'_>, now: Now) -> Option<Answer> {
         fetch_ms,
         known: frame.known,
     })
+}
+
+/// False for statuses that no stored answer has: they would be read as an answer that is still to come, or as a part of one.
+fn is_storable(status: &StatusCode) -> bool {
+    !status.is_informational()
+        && *status != StatusCode::PARTIAL_CONTENT
+        && *status != StatusCode::NOT_MODIFIED
 }
 
 /// Writes numbers and texts.

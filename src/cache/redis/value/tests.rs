@@ -180,3 +180,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_head_that_no_answer_has_is_refused_and_nothing_panics() {
+    let keys = Keys::new(None);
+    let of = |status: u16, fields: u16| {
+        let mut rest = status.to_be_bytes().to_vec();
+        rest.extend_from_slice(&[0; 7 * 8 + 4]);
+        // Nothing that it varies by, no route, no tags.
+        rest.extend_from_slice(&[0; 2 + 2 + 4 + 2]);
+        rest.extend_from_slice(&fields.to_be_bytes());
+        for field in 0..fields {
+            let name = format!("x-{field}");
+            rest.extend_from_slice(&u32::try_from(name.len()).unwrap().to_be_bytes());
+            rest.extend_from_slice(name.as_bytes());
+            rest.extend_from_slice(&[0; 4]);
+        }
+        let value = keys.finish(Frame::answer(KNOWN, THEN, false), b"the key", rest);
+        read(&keys, &value, THEN).map(|answer| answer.headers.len())
+    };
+    let refused = Err(Refused::Fault(ValueFault::Length));
+
+    assert_eq!(of(200, 100), Ok(100));
+    assert_eq!(of(200, u16::MAX), refused, "more than a map holds");
+    for status in [100, 103, 206, 304, 99] {
+        assert_eq!(of(status, 1), refused, "{status}");
+    }
+}
