@@ -281,6 +281,14 @@ impl KeyMaker {
         self.finish(parts.to_vec())
     }
 
+    /// The resource of a variant with these parts; none where they are no variant's. For other keys it may be of a resource
+    /// that there is not.
+    pub(super) fn of_variant(&self, parts: &[u8]) -> Option<Key> {
+        let (resource, digest) =
+            parts.split_at_checked(parts.len().checked_sub(size_of::<VariantDigest>() + 1)?)?;
+        (digest.first() == Some(&VARIANT)).then(|| self.of_parts(resource))
+    }
+
     /// A seeded hash of anything, for tables beside the entries.
     pub(crate) fn hash_of(&self, value: impl Hash) -> u64 {
         self.seed.hash_one(value)

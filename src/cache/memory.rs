@@ -209,6 +209,15 @@ impl MemoryTier {
         true
     }
 
+    /// Takes out the entry under a key, if there is one and no list of variants.
+    pub(super) fn forget_entry(&self, key: &Key) {
+        let _turn = self.unsettled.lock();
+        let shelf = self.shelf.load();
+        if matches!(shelf.cache.get(key).map(|held| held.slot), Some(Slot::Entry(_))) {
+            shelf.cache.invalidate(key);
+        }
+    }
+
     /// Takes everything out, and says how many entries that were.
     pub(super) fn clear(&self) -> (u64, Retired) {
         let mut unsettled = self.unsettled.lock();

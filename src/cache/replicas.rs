@@ -21,7 +21,7 @@ use super::{
     key::Key,
     memory::Found,
     purge::Verdict,
-    redis::{Announcing, Kept, Leased, RedisTier},
+    redis::{Announcing, Asked, Kept, Leased, RedisTier},
     scope::Scope,
     store::{Cache, Lookup},
 };
@@ -121,6 +121,9 @@ impl Cache {
             return lookup;
         };
         let asked_ms = replicas.clock.now_ms();
+        if self.hit_for_miss.is_remembered(&lookup.key, asked_ms) {
+            return lookup;
+        }
         let lead = match replicas.questions.join(&lookup.key) {
             Seat::Lead(lead) => Some(lead),
             Seat::Full => None,
@@ -174,10 +177,10 @@ impl Cache {
             return None;
         }
         let deadline = Instant::now() + replicas.lease_wait;
-        let mut pause = FIRST_LOOK;
+        let (mut pause, mut seen) = (FIRST_LOOK, Vec::new());
         loop {
-            let now = self.marks.generation();
-            let asked = replicas.tier.lease((&lookup.key, lead.key()), request, now, life).await;
+            let asked = Asked { key: &lookup.key, request, now: self.marks.generation() };
+            let asked = replicas.tier.lease(lead.key(), asked, life, &mut seen).await;
             let Ok(Leased { found, lease }) = asked else { return None };
             let now_ms = replicas.clock.now_ms();
             if let Some(new) = found.filter(|new| is_news(lookup, new))
@@ -218,7 +221,7 @@ impl Cache {
     /// An entry ends for all.
     pub(super) fn end(&self, entry: &Entry) {
         if let Some(replicas) = self.replicas_for(entry.key()) {
-            replicas.tier.end(entry);
+            replicas.tier.end(entry, self.memory.variant_key(entry.key(), entry.selection()));
         }
     }
 
@@ -227,6 +230,11 @@ impl Cache {
         if let Some(replicas) = self.replicas_for(entry.key()) {
             replicas.tier.put(entry, self.memory.variant_key(entry.key(), entry.selection()));
         }
+    }
+
+    /// Whether an entry goes to the shared tier now.
+    pub(super) fn is_shared_now(&self, entry: &Entry) -> bool {
+        self.replicas_for(entry.key()).is_some_and(|replicas| replicas.tier.takes(entry))
     }
 
     /// Whether an entry has to count as stale because what was purged elsewhere cannot be heard.

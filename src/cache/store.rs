@@ -64,7 +64,7 @@ pub struct Cache {
     pub(super) namer: Namer,
     pub(super) memory: MemoryTier,
     flight: Flight,
-    hit_for_miss: HitForMiss,
+    pub(super) hit_for_miss: HitForMiss,
     pub(super) marks: Marks,
     fills: FillBudget,
     hot: Hot,
@@ -277,7 +277,11 @@ impl Cache {
         if let Some(base) = base {
             entry.inherit_codings(base);
         }
-        self.memory.put(&entry, now_ms)?;
+        match self.memory.put(&entry, now_ms) {
+            // What is too large here may still lie where the replicas share.
+            Err(Reason::TooLarge) if self.is_shared_now(&entry) => {}
+            placed => placed?,
+        }
         self.share(&entry);
         self.hit_for_miss.forget(entry.key());
         if !entry.selection().is_any() {
@@ -306,6 +310,11 @@ impl Cache {
     pub fn release(&self, lead: Lead, now_ms: u64) {
         self.hit_for_miss.remember(lead.key(), now_ms);
         lead.release();
+    }
+
+    /// Remembers that the last answer for a key could not be stored, where nobody waits for it.
+    pub fn passed(&self, key: &Key, now_ms: u64) {
+        self.hit_for_miss.remember(key, now_ms);
     }
 
     /// Takes an entry out, if it still lies there.

@@ -99,8 +99,13 @@ pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched
             }
             // Who passed by the queue is told so: what kept the answer from being stored was told to the one before.
             told.reason = told.reason.filter(|reason| *reason == Reason::HitForMiss).or(Some(reason));
-            if let Some(lead) = plan.lead {
-                free(ingress, lead, reason, response.status());
+            match plan.lead {
+                Some(lead) => free(ingress, lead, reason, response.status()),
+                // Nobody waits for it, and for a while nobody asks the other replicas for it either.
+                None if ingress.cache.redis().is_some() && !is_passing(reason, response.status()) => {
+                    ingress.cache.passed(&key, ingress.clock.now_ms());
+                }
+                None => {}
             }
             return Ready { response, encoded: None, told };
         }
@@ -199,16 +204,25 @@ fn begin(
 /// Frees those who wait for an answer that is not kept. Where the next answer may well be kept, one of them leads; else
 /// all go, and for a while nobody waits.
 fn free(ingress: &Ingress, lead: Lead, reason: Reason, status: StatusCode) {
-    let is_passing = status.is_server_error()
-        || matches!(
-            reason,
-            Reason::Purged | Reason::FillLimit | Reason::TooManyKeys | Reason::RequestNoStore | Reason::Range
-        );
-    if is_passing {
+    if is_passing(reason, status) {
         drop(lead);
     } else {
         ingress.cache.release(lead, ingress.clock.now_ms());
     }
+}
+
+/// Whether the next answer for the same key may well be kept.
+const fn is_passing(reason: Reason, status: StatusCode) -> bool {
+    let is_of_moment = matches!(
+        reason,
+        Reason::Purged
+            | Reason::FillLimit
+            | Reason::TooManyKeys
+            | Reason::RequestNoStore
+            | Reason::Range
+            | Reason::Method
+    );
+    is_of_moment || status.as_u16() >= 500
 }
 
 /// The client's answer to a fetch that filled: the backend's own, or what the client's conditions make of it.

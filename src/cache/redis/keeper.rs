@@ -11,10 +11,11 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
+    fault::{fault_of, words_of},
     mark::Mark,
     position::MarkId,
     server::{Conn, Unreached},
-    tier::{Failed, RedisTier, fault_of, words_of},
+    tier::{Failed, LATE, RedisTier},
 };
 use crate::{
     cache::{key::KeyMaker, memory::MemoryTier, purge::Marks, scope::Scope},
@@ -84,7 +85,7 @@ impl RedisTier {
         let mut connections = match self.server.connect(self.queues.len(), news).await {
             Ok(connections) => connections,
             Err(Unreached::Late) => {
-                self.unreached(RedisFault::Timeout, "it does not answer in time");
+                self.unreached(RedisFault::Timeout, LATE);
                 return Err(Failed);
             }
             Err(Unreached::Refused(error)) => {
@@ -118,7 +119,7 @@ impl RedisTier {
             let (fault, why) = match tried.await {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) => (fault_of(&error), words_of(&error)),
-                Err(_) => (RedisFault::Timeout, "it does not answer in time".to_owned()),
+                Err(_) => (RedisFault::Timeout, LATE.to_owned()),
             };
             // What there is no room to write can still be read.
             if fault != RedisFault::Oom {
@@ -195,6 +196,10 @@ impl RedisTier {
                         let Some((by, parts)) = rest.split_first_chunk::<16>() else { return };
                         if *by != self.replica && parts.len() <= MAX_KEY {
                             kept.memory.forget(&kept.maker.of_parts(parts));
+                            // An answer that has come to vary takes the place of the one for all.
+                            if let Some(resource) = kept.maker.of_variant(parts) {
+                                kept.memory.forget_entry(&resource);
+                            }
                         }
                     }
                     _ => {}

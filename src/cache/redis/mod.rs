@@ -1,7 +1,7 @@
 //! The tier that replicas share, in Redis behind the one in memory.
 //!
 //! `value` is what lies there, `mark` and `position` are the purges that all replicas read, `server` is how it is reached.
-//! `tier` is what a request may ask, always with a deadline; `writer` writes behind the answers; `keeper` connects, reads
+//! `tier` and `lease` are what a request may ask, always with a deadline; `fault` names what goes wrong; `writer` writes behind the answers; `keeper` connects, reads
 //! marks, hears what others replace, and says when the tier is there. Nothing here waits for Redis before it is there, and
 //! nothing asks it while it is not: a fault of Redis costs the requests under way one deadline, and the others nothing.
 //!
@@ -10,7 +10,9 @@
 //! real: in a cluster they keep all names of one resource on one node. HEX is the SHA-256 of the key, so that no path or
 //! query stands in a name.
 
+mod fault;
 mod keeper;
+mod lease;
 mod mark;
 mod names;
 mod position;
@@ -20,4 +22,5 @@ mod value;
 mod writer;
 
 pub(super) use keeper::Kept;
-pub(super) use tier::{Announcing, Lease, Leased, RedisTier};
+pub(super) use lease::{Lease, Leased};
+pub(super) use tier::{Announcing, Asked, RedisTier};

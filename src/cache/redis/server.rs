@@ -215,7 +215,8 @@ impl Server {
 
     /// Whether the Sentinels name another server than the one that was connected to. Without an answer it stays as it is.
     pub(super) async fn has_moved(&self) -> bool {
-        let found = timeout(self.settings.connect * DISCOVERY, self.find_primary()).await;
+        // Whoever asks reads no purges meanwhile.
+        let found = timeout(self.settings.connect * 4, self.find_primary()).await;
         let Ok(Ok(client)) = found else { return false };
         let current = self.current.lock();
         current.as_ref().is_some_and(|current| current != client.get_connection_info().addr())

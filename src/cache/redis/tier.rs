@@ -14,12 +14,13 @@ use arc_swap::ArcSwapOption;
 use aws_lc_rs::rand;
 use http::HeaderMap;
 use parking_lot::{Mutex, MutexGuard};
-use redis::{ErrorKind, RedisError, RedisResult};
+use redis::RedisResult;
 use sha2::{Digest, Sha256};
 use tokio::{sync::Notify, time::Instant};
 use tracing::{info, warn};
 
 use super::{
+    fault::{fault_of, words_of},
     mark::{Mark, Replica},
     names::Names,
     position::{MarkId, Position},
@@ -43,6 +44,15 @@ use crate::{
 /// So many operations that fail within [`WINDOW`] mean that Redis is not there.
 const FAILURES: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(1);
+
+/// What is said of an answer that does not come.
+pub(super) const LATE: &str = "it does not answer in time";
+
+/// Bytes of the longest value. What is larger takes longer than a request waits, and holds up all that comes behind it.
+pub(super) const MAX_VALUE: usize = 5 << 18;
+
+/// The longest text of a URL in a mark. A client chooses the URLs of its writes, and every replica keeps them.
+const MAX_TARGET: usize = 1024;
 
 /// Purges that wait for Redis. More become one that ends everything.
 const MAX_PENDING: usize = 4096;
@@ -82,26 +92,10 @@ struct Failures {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cache) struct Failed;
 
-/// The duty to fetch for all replicas. Dropping it gives it back.
-pub(in crate::cache) struct Lease {
-    tier: Arc<RedisTier>,
-    name: String,
-    token: [u8; 16],
-    shard: usize,
-}
-
 /// The right to add purges that other replicas have to hear of.
 pub(in crate::cache) struct Announcing<'a> {
     tier: &'a RedisTier,
     pending: MutexGuard<'a, VecDeque<Mark>>,
-}
-
-/// What asking for a lease brings.
-pub(in crate::cache) struct Leased {
-    /// What is stored now.
-    pub(in crate::cache) found: Option<Box<NewEntry>>,
-    /// The lease; none while another replica has it.
-    pub(in crate::cache) lease: Option<Lease>,
 }
 
 impl RedisTier {
@@ -172,38 +166,18 @@ impl RedisTier {
             return Err(Failed);
         };
         let name = self.names.entry(key);
-        let value = self.ask(redis::cmd("GET").arg(&name).query_async(&mut connection)).await?;
-        self.open(&mut connection, (&name, value), Asked { key, request, now }).await
-    }
-
-    /// Asks for the duty to fetch, and looks once more. `wanted` is the resource, or the variant of it that is fetched;
-    /// without a word the lease ends after `life`.
-    pub(in crate::cache) async fn lease(
-        self: &Arc<Self>,
-        (resource, wanted): (&Key, &Key),
-        request: &HeaderMap,
-        now: Generation,
-        life: Duration,
-    ) -> Result<Leased, Failed> {
-        let shard = shard_of(resource, self.queues.len());
-        let Some(mut connection) = self.connection(shard) else { return Err(Failed) };
-        let (lease, entry) = (self.names.lease(resource, wanted), self.names.entry(resource));
-        let mut token = [0; 16];
-        rand::fill(&mut token).map_err(|_| Failed)?;
-        let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1);
-        let mut both = redis::pipe();
-        both.cmd("SET").arg(&lease).arg(&token).arg("NX").arg("PX").arg(life_ms).cmd("GET").arg(&entry);
-        // From here on it is given back whatever happens: also where the word that it was granted comes too late.
-        let mut lease = Lease { tier: Arc::clone(self), name: lease, token, shard };
-        let (granted, value): (Option<String>, Option<Vec<u8>>) =
-            self.ask(both.query_async(&mut connection)).await?;
-        if granted.is_none() {
-            lease.name.clear();
+        let both = async {
+            let value = self.value_of(&mut connection, &name).await?;
+            self.open(&mut connection, (&name, value), Asked { key, request, now }).await
+        };
+        // A variant takes two questions, and a request has time for one.
+        match tokio::time::timeout(self.settings.operation, both).await {
+            Ok(found) => found,
+            Err(_) => {
+                self.failed(RedisFault::Timeout, LATE);
+                Err(Failed)
+            }
         }
-        let lease = granted.map(|_| lease);
-        let asked = Asked { key: resource, request, now };
-        let found = self.open(&mut connection, (&entry, value), asked).await?;
-        Ok(Leased { found, lease })
     }
 
     /// Whether neither a write nor a purge waits.
@@ -262,7 +236,7 @@ impl RedisTier {
                 Err(Failed)
             }
             Err(_) => {
-                self.failed(RedisFault::Timeout, "it does not answer in time");
+                self.failed(RedisFault::Timeout, LATE);
                 Err(Failed)
             }
         }
@@ -299,7 +273,7 @@ impl RedisTier {
         Some(unheard.map_or(own, |unheard| own.min(unheard.before())))
     }
 
-    async fn open(
+    pub(super) async fn open(
         &self,
         connection: &mut Conn,
         (name, value): (&str, Option<Vec<u8>>),
@@ -313,11 +287,23 @@ impl RedisTier {
         };
         let digest = names.digest(asked.request);
         let name = self.names.variant(key, &digest);
-        let value = self.ask(redis::cmd("GET").arg(&name).query_async(connection)).await?;
+        let value = self.value_of(connection, &name).await?;
         Ok(match self.read(&name, value, &echo_of(key, &digest), key) {
             Some(Value::Answer(answer)) => self.restore(*answer, asked),
             Some(Value::Names(_)) | None => None,
         })
+    }
+
+    /// What lies under a name, as far as we would have written it ourselves: a stranger's value may have any length.
+    pub(super) async fn value_of(
+        &self,
+        connection: &mut Conn,
+        name: &str,
+    ) -> Result<Option<Vec<u8>>, Failed> {
+        let mut get = redis::cmd("GETRANGE");
+        get.arg(name).arg(0).arg(MAX_VALUE);
+        let value: Vec<u8> = self.ask(get.query_async(connection)).await?;
+        Ok(Some(value).filter(|value| !value.is_empty()))
     }
 
     /// Reads a value; one that is not to be believed is deleted.
@@ -390,10 +376,10 @@ pub(super) struct Stored {
 
 /// What a value is looked for: the resource, the request, and the generation before it.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
-    key: &'a Key,
-    request: &'a HeaderMap,
-    now: Generation,
+pub(in crate::cache) struct Asked<'a> {
+    pub(in crate::cache) key: &'a Key,
+    pub(in crate::cache) request: &'a HeaderMap,
+    pub(in crate::cache) now: Generation,
 }
 
 impl Varying {
@@ -420,6 +406,7 @@ impl Announcing<'_> {
     /// Adds a purge that has just come into force.
     pub(in crate::cache) fn add(mut self, scope: &Scope, soft: bool, at: Generation) {
         let by = self.tier.replica;
+        let scope = &shortened(scope);
         if self.pending.len() < MAX_PENDING {
             self.pending.push_back(Mark { by, at, soft, scope: scope.clone() });
         } else {
@@ -435,26 +422,28 @@ impl Announcing<'_> {
     }
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // One that was not granted has no name.
-        if self.name.is_empty() {
-            return;
-        }
-        self.tier.release(std::mem::take(&mut self.name), self.token, self.shard);
-    }
-}
-
-impl std::fmt::Debug for Lease {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Lease")
-    }
-}
-
 impl std::fmt::Debug for RedisTier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "RedisTier({})", self.stats.address())
     }
+}
+
+/// The same scope, or for a long URL all that begins as it does.
+fn shortened(scope: &Scope) -> Scope {
+    let (authority, path, length) = match scope {
+        Scope::Url { authority, path, query } => {
+            (authority, path, path.len() + query.as_ref().map_or(0, Vec::len))
+        }
+        Scope::Prefix { authority, path } => (authority, path, path.len()),
+        Scope::All | Scope::Tag(_) | Scope::TagPrefix(_) | Scope::Route(_) | Scope::Identity(_) => {
+            return scope.clone();
+        }
+    };
+    if length <= MAX_TARGET {
+        return scope.clone();
+    }
+    let beginning = path.get(..MAX_TARGET).unwrap_or(path);
+    Scope::Prefix { authority: authority.clone(), path: beginning.to_vec() }
 }
 
 /// Which connection the operations on a resource take: always the same one, so that they keep their order.
@@ -465,52 +454,6 @@ pub(super) fn shard_of(key: &Key, shards: usize) -> usize {
 /// What the value of a variant says about the key that it was stored for.
 fn echo_of(resource: &Key, digest: &VariantDigest) -> Vec<u8> {
     [resource.digest(), *digest].concat()
-}
-
-/// What went wrong with an operation.
-pub(super) fn fault_of(error: &RedisError) -> RedisFault {
-    match code_of(error).as_deref() {
-        Some("OOM") => return RedisFault::Oom,
-        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => return RedisFault::Auth,
-        Some("READONLY") => return RedisFault::Readonly,
-        Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN") => return RedisFault::Loading,
-        Some(_) => return RedisFault::Server,
-        None => {}
-    }
-    match error.kind() {
-        ErrorKind::AuthenticationFailed => RedisFault::Auth,
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType | ErrorKind::RESP3NotSupported => {
-            RedisFault::Protocol
-        }
-        _ if error.is_timeout() => RedisFault::Timeout,
-        _ => RedisFault::Connection,
-    }
-}
-
-/// What may be said of an error: never the detail of an answer, which may hold a name, nor what we sent.
-pub(super) fn words_of(error: &RedisError) -> String {
-    if let Some(code) = code_of(error) {
-        return match fault_of(error) {
-            RedisFault::Auth => format!("it refuses us ({code})"),
-            RedisFault::Readonly => format!("it takes no writes ({code})"),
-            RedisFault::Loading => format!("it is not ready ({code})"),
-            _ => format!("it answers with an error ({code})"),
-        };
-    }
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            return io.to_string();
-        }
-        cause = inner.source();
-    }
-    error.category().to_owned()
-}
-
-/// The word with which the server began its error; of several operations the first that failed.
-fn code_of(error: &RedisError) -> Option<String> {
-    let errors = error.clone().into_server_errors()?;
-    errors.first().map(|(_, error)| error.code().to_owned())
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ const ANSWER: u8 = 1;
 const NAMES: u8 = 2;
 
 /// Bytes before the key.
-const HEAD: usize = 4 + 1 + 1 + 2 + 8 + 8 + 8 + NONCE_LEN + 4 + 4;
+pub(super) const HEAD: usize = 4 + 1 + 1 + 2 + 8 + 8 + 8 + NONCE_LEN + 4 + 4;
 
 /// Bytes of the checksum, and of the seal.
 const SUM: usize = 16;
@@ -255,6 +255,11 @@ impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Keys")
     }
+}
+
+/// Whether what begins so is a list of what answers vary by.
+pub(super) fn is_list(head: &[u8]) -> bool {
+    head.get(5) == Some(&NAMES)
 }
 
 /// What stands before the key.

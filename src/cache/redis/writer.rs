@@ -12,12 +12,15 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{
     server::Conn,
-    tier::{Failed, RedisTier, shard_of},
+    tier::{Failed, MAX_VALUE, RedisTier, shard_of},
 };
 use crate::{
     cache::{entry::Entry, key::Key},
     telemetry::RedisDrop,
 };
+
+/// Bytes of a value beside what an entry counts: more than its frame takes.
+const ROOM: usize = 4096;
 
 /// Deletes a lease if it is still the caller's.
 const RELEASE: &str =
@@ -35,7 +38,8 @@ enum Job {
     /// An entry, with the key it has in the memory tiers and the bytes it was counted with: it may gain coded bodies
     /// while it waits.
     Store(Arc<Entry>, Key, u64),
-    Delete(String),
+    /// A name, and the key in the memory tiers of what lay there.
+    Delete(String, Option<Key>),
     Release(String, [u8; 16]),
 }
 
@@ -53,6 +57,11 @@ impl RedisTier {
             self.stats.dropped(RedisDrop::Down);
             return;
         }
+        if !self.takes(entry) {
+            // Whatever lies there is of an older answer.
+            self.end(entry, held);
+            return;
+        }
         let Some(queue) = self.queues.get(shard_of(entry.key(), self.queues.len())) else { return };
         let size = u64::try_from(entry.size()).unwrap_or(u64::MAX);
         if queue.bytes.load(Ordering::Relaxed).saturating_add(size) > queue.max_bytes {
@@ -65,16 +74,24 @@ impl RedisTier {
         }
     }
 
-    /// Queues the end of an entry.
-    pub(in crate::cache) fn end(&self, entry: &Entry) {
-        if self.is_up() {
-            self.delete(self.name_of(entry), shard_of(entry.key(), self.queues.len()));
+    /// Whether an entry is not too large for the tier, and the tier is there.
+    pub(in crate::cache) fn takes(&self, entry: &Entry) -> bool {
+        self.is_up() && entry.size() + ROOM <= MAX_VALUE
+    }
+
+    /// Queues the end of an entry; the other replicas hear of it.
+    pub(in crate::cache) fn end(&self, entry: &Entry, held: Key) {
+        if let Some(queue) =
+            self.queues.get(shard_of(entry.key(), self.queues.len())).filter(|_| self.is_up())
+        {
+            self.push(queue, Job::Delete(self.name_of(entry), Some(held)));
         }
     }
 
+    /// Queues the end of a value that nobody believes.
     pub(super) fn delete(&self, name: String, shard: usize) {
         if let Some(queue) = self.queues.get(shard) {
-            self.push(queue, Job::Delete(name));
+            self.push(queue, Job::Delete(name, None));
         }
     }
 
@@ -115,8 +132,12 @@ impl RedisTier {
         let patience = self.server.patience();
         match job {
             Job::Store(entry, held, _) => self.store(connection, &entry, &held).await,
-            Job::Delete(name) => {
-                self.within(patience, redis::cmd("UNLINK").arg(name).query_async(connection)).await
+            Job::Delete(name, held) => {
+                self.within(patience, redis::cmd("UNLINK").arg(name).query_async::<()>(connection)).await?;
+                match held {
+                    Some(held) => self.tell_replaced(connection, &held).await,
+                    None => Ok(()),
+                }
             }
             Job::Release(name, token) => {
                 let mut script = redis::cmd("EVAL");
@@ -130,9 +151,9 @@ impl RedisTier {
         let left_ms = entry.useless_after_ms().saturating_sub(self.clock.now_ms());
         if left_ms == 0 {
             let mut unlink = redis::cmd("UNLINK");
-            return self
-                .within(self.server.patience(), unlink.arg(self.name_of(entry)).query_async(connection))
-                .await;
+            unlink.arg(self.name_of(entry));
+            self.within(self.server.patience(), unlink.query_async::<()>(connection)).await?;
+            return self.tell_replaced(connection, held).await;
         }
         let stored = self.values(entry);
         let mut commands = redis::pipe();
@@ -145,7 +166,11 @@ impl RedisTier {
         }
         set(&stored.name, &stored.value);
         self.within(self.server.patience(), commands.query_async::<()>(connection)).await?;
-        // The others have an older copy, if any.
+        self.tell_replaced(connection, held).await
+    }
+
+    /// Tells the other replicas that what they have under a key, if anything, is an older answer.
+    async fn tell_replaced(&self, connection: &mut Conn, held: &Key) -> Result<(), Failed> {
         let news = [b"r".as_slice(), &self.replica, held.parts()].concat();
         self.tell(connection, &news).await
     }
