@@ -35,7 +35,8 @@ def filled(replicas: Replicas, fake: Callable) -> tuple[Replicas, object, dict[s
 
     replicas.backend = fake(script)
     replicas.routes = [{"path": "/items/{name}", "cache": {"ttl": "1h", "public": True}}]
-    proxy = replicas.replica(**NO_MEMORY)
+    # A value that is not believed is a new key once more.
+    proxy = replicas.replica(**NO_MEMORY, max_new_keys=1_000_000)
     assert wrong(replicas, proxy) == []
     varied = ENTRIES // 10
     replicas.redis.wait_for_entries(ENTRIES + varied, deadline_s=20)
