@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use aws_lc_rs::{hmac, rand};
+use aws_lc_rs::hmac;
 
 use super::scope::Scope;
 use crate::config;
@@ -72,7 +72,7 @@ impl Namer {
             Some(secret) => Some(hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes())),
             None => {
                 let mut bytes = [0; NAME];
-                let filled = rand::fill(&mut bytes);
+                let filled = getrandom::fill(&mut bytes);
                 filled.ok().map(|()| hmac::Key::new(hmac::HMAC_SHA256, &bytes))
             }
         };

@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::{hmac, rand::SystemRandom};
+use aws_lc_rs::hmac;
 use http::{HeaderMap, header};
 use parking_lot::Mutex;
 
@@ -96,7 +96,7 @@ impl Observer {
             state: Mutex::default(),
             watched: AtomicUsize::new(0),
             seed: foldhash::quality::RandomState::default(),
-            secret: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok(),
+            secret: random_key(),
             ignored: Arc::new(Ignored::new(&config.advise)),
             max_ttl: config.max_ttl,
         }
@@ -251,6 +251,12 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.observer().watched.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// A key that nobody else knows. None where the system has no randomness.
+fn random_key() -> Option<hmac::Key> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).ok().map(|()| hmac::Key::new(hmac::HMAC_SHA256, &bytes))
 }
 
 #[cfg(test)]

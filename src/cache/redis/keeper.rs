@@ -371,7 +371,7 @@ fn mark_life_ms(kept: Kept<'_>) -> u64 {
 /// A pause, up to half of it longer, so that replicas do not all come back at once.
 fn jittered(pause: Duration) -> Duration {
     let mut byte = [0];
-    let share = if aws_lc_rs::rand::fill(&mut byte).is_ok() { u32::from(byte[0]) } else { 0 };
+    let share = if getrandom::fill(&mut byte).is_ok() { u32::from(byte[0]) } else { 0 };
     pause + pause * share / 512
 }
 

@@ -3,8 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aws_lc_rs::rand;
-
 use super::{
     tier::{Asked, Failed, RedisTier, shard_of},
     value::{HEAD, is_list},
@@ -41,7 +39,7 @@ impl RedisTier {
         let Some(mut connection) = self.connection(shard) else { return Err(Failed) };
         let (lease, entry) = (self.names.lease(resource, wanted), self.names.entry(resource));
         let mut token = [0; 16];
-        rand::fill(&mut token).map_err(|_| Failed)?;
+        getrandom::fill(&mut token).map_err(|_| Failed)?;
         let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut both = redis::pipe();
         both.cmd("SET").arg(&lease).arg(&token).arg("NX").arg("PX").arg(life_ms);

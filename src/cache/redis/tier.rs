@@ -11,7 +11,6 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use aws_lc_rs::rand;
 use http::HeaderMap;
 use parking_lot::{Mutex, MutexGuard};
 use redis::RedisResult;
@@ -111,7 +110,7 @@ impl RedisTier {
         stats: Arc<RedisStats>,
     ) -> std::io::Result<Self> {
         let mut id = [0; 8];
-        rand::fill(&mut id).map_err(|_| std::io::Error::other("the system has no randomness"))?;
+        getrandom::fill(&mut id).map_err(|_| std::io::Error::other("the system has no randomness"))?;
         let replica = Replica::try_from(hex(&id).as_bytes()).unwrap_or_default();
         let share = max_bytes / u64::from(settings.connections.max(1));
         let queues = (0..settings.connections).map(|_| Queue::new(settings.pending, share)).collect();

@@ -15,7 +15,7 @@
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    constant_time, digest, hmac, rand,
+    constant_time, digest, hmac,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -213,7 +213,7 @@ impl Keys {
         let mut nonce = [0; NONCE_LEN];
         // Without a key or randomness the value goes out unsealed only if it was not to be sealed: the caller asks for a
         // seal only where there is a key, and an unreadable value is a miss.
-        let is_random = frame.flags & SEALED == 0 || rand::fill(&mut nonce).is_ok();
+        let is_random = frame.flags & SEALED == 0 || getrandom::fill(&mut nonce).is_ok();
         let seal = self.seal.as_ref().filter(|_| frame.flags & SEALED != 0 && is_random);
         if seal.is_none() && frame.flags & SEALED != 0 {
             rest.clear();

@@ -40,7 +40,7 @@ impl Issuer {
             }
             Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => {
                 let mut secret = [0; 64];
-                aws_lc_rs::rand::fill(&mut secret).unwrap();
+                getrandom::fill(&mut secret).unwrap();
                 EncodingKey::from_secret(&secret)
             }
             _ => EncodingKey::from_rsa_pem(RSA).unwrap(),
