@@ -89,7 +89,7 @@ impl Admin {
         let mut observed =
             self.sources.advisor.as_ref().map(|advisor| advisor.observed()).unwrap_or_default();
         let all = observed.routes.len();
-        observed.routes.retain(|route| route.named != Named::Guessed || route.requests >= MIN_GUESSED);
+        observed.routes.retain(|route| route.named != Named::Guessed || route.counts.requests >= MIN_GUESSED);
         observed.routes.truncate(MAX_ROUTES);
         let not_shown = all - observed.routes.len();
         if is_yaml {
@@ -116,6 +116,7 @@ impl<'a> Route<'a> {
         };
         let refused: Vec<_> = route.refused.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
         let verdict = route.advice.verdict;
+        let counts = &route.counts;
         Self {
             route: &route.route,
             named_by: route.named.as_str(),
@@ -124,15 +125,15 @@ impl<'a> Route<'a> {
             ttl: verdict.ttl().map(ttl),
             ttl_per_user: route.advice.per_user.map(ttl),
             watched_s: route.watched.as_secs(),
-            requests: route.requests,
-            would_hits: route.would_hits,
-            incomparable: route.incomparable,
-            with_credentials: route.with_credentials,
-            authorization: route.authorization,
-            cookie: route.cookie,
-            credential: route.credential,
-            declared: route.declared,
-            set_cookie: route.set_cookie,
+            requests: counts.requests,
+            would_hits: counts.would_hits,
+            incomparable: counts.incomparable,
+            with_credentials: counts.with_credentials,
+            authorization: counts.authorization,
+            cookie: counts.cookie,
+            credential: counts.credential,
+            declared: counts.declared,
+            set_cookie: counts.set_cookie,
             methods: named(&route.methods),
             statuses: Ordered(
                 route.statuses.iter().map(|(status, count)| (status.to_string(), *count)).collect(),

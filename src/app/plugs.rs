@@ -15,7 +15,7 @@ use crate::{
     config::{PathSegment, PathTemplate, Readiness},
     ingress::{BoxedAnswer, Taken},
     net::{Body, drain::Drain},
-    telemetry::{CacheSizes, CacheSource, Operation, Telemetry, observed::Observed},
+    telemetry::{CacheSizes, CacheSource, Operation, Telemetry, Tier, observed::Observed},
     upstream::{Call, Client, Head, Timing, Upstream},
 };
 
@@ -74,7 +74,7 @@ impl Purging {
         };
         let start = Instant::now();
         let outcome = self.cache.purge(&scope, soft, self.clock.at(start));
-        self.telemetry.memory_operation(Operation::Purge, start);
+        self.telemetry.timed_operation(Tier::Memory, Operation::Purge, start);
         let memory = outcome.cleared;
         // What was taken out is freed after the answer.
         let retired = outcome.retired;

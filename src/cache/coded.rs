@@ -13,6 +13,7 @@ use http::HeaderMap;
 use super::{
     entry::{Entry, head_size},
     rfc9111::{Coding, coded_head},
+    to_u64,
 };
 
 /// The coded representations of one entry.
@@ -72,7 +73,7 @@ impl<'a> Representation<'a> {
 
 impl Coded {
     pub(super) fn new(entry: &Entry, coding: Coding, body: Bytes) -> Self {
-        let headers = coded_head(entry.headers(), coding, u64::try_from(body.len()).unwrap_or(u64::MAX));
+        let headers = coded_head(entry.headers(), coding, to_u64(body.len()));
         Self { headers, body, sendable: OnceLock::new() }
     }
 

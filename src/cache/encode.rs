@@ -6,7 +6,7 @@ use brotli::enc::BrotliEncoderParams;
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 
-use super::rfc9111::Coding;
+use super::{rfc9111::Coding, to_u64};
 
 /// How hard to try. Servers that code while they answer commonly use these: text loses four fifths, and a megabyte takes
 /// tens of milliseconds. The next steps up double the time for a few percent.
@@ -24,7 +24,7 @@ pub fn encode(coding: Coding, body: &[u8]) -> Option<Bytes> {
     let mut output = Bounded { bytes: Vec::new(), most: body.len().checked_sub(1)? };
     match coding {
         Coding::Brotli => {
-            let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+            let length = to_u64(body.len());
             let window = (length.ilog2() + 1).clamp(SMALLEST_WINDOW, LARGEST_WINDOW);
             let params = BrotliEncoderParams {
                 quality: BROTLI_QUALITY,

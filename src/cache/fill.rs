@@ -8,6 +8,7 @@ use std::sync::{
 
 use bytes::Bytes;
 
+use super::to_u64;
 use crate::telemetry::record::Reason;
 
 /// Room is taken from the budget in steps of this many bytes while the length is not known.
@@ -122,10 +123,6 @@ impl Drop for Fill {
 fn add_within(counter: &AtomicU64, amount: u64, bound: u64) -> bool {
     let add = |now: u64| now.checked_add(amount).filter(|sum| *sum <= bound);
     counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
-}
-
-fn to_u64(size: usize) -> u64 {
-    u64::try_from(size).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

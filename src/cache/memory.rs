@@ -34,6 +34,7 @@ use super::{
     entry::Entry,
     key::{Key, KeyHash, KeyMaker},
     rfc9111::{Coding, Selection},
+    to_u64,
     variants::{Variant, Variants},
 };
 use crate::telemetry::record::Reason;
@@ -383,10 +384,6 @@ impl moka::Expiry<Key, Held> for Keep {
 /// How long moka is to keep an entry.
 fn keep_for(entry: &Entry, now_ms: u64) -> Duration {
     Duration::from_millis(entry.useless_after_ms().saturating_sub(now_ms))
-}
-
-fn to_u64(size: usize) -> u64 {
-    u64::try_from(size).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -62,3 +62,8 @@ pub use scope::Scope;
 pub use stats::CacheStats;
 pub use store::{Cache, Lookup, Peek, PurgeOutcome, Settings, Turn};
 pub use tags::{MAX_TAG_BYTES, MAX_TAGS, Tag, TagTemplate, TagValues};
+
+/// A length as a number to count with.
+fn to_u64(size: usize) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
+}

@@ -24,6 +24,7 @@ use super::{
     scope::Scope,
     stats::{CacheStats, Counters},
     tags::MAX_TAGS,
+    to_u64,
     variants::Variants,
 };
 use crate::{
@@ -427,10 +428,6 @@ impl Lookup {
     fn has(&self, entry: &Arc<Entry>) -> bool {
         self.entry.as_ref().is_some_and(|known| Arc::ptr_eq(known, entry))
     }
-}
-
-fn to_u64(size: usize) -> u64 {
-    u64::try_from(size).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

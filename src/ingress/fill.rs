@@ -30,7 +30,7 @@ use crate::{
     },
     config::{BodyKey, CacheMode},
     net::{Body, BodyError, Chunks},
-    telemetry::{CacheStatus, Fwd, Operation, Reason},
+    telemetry::{CacheStatus, Fwd, Operation, Reason, Tier},
     upstream::Reply,
 };
 
@@ -302,7 +302,7 @@ impl Pending {
             },
             now_ms,
         );
-        ingress.telemetry.memory_operation(Operation::Store, start);
+        ingress.telemetry.timed_operation(Tier::Memory, Operation::Store, start);
         match (&stored, self.lead) {
             (Ok(entry), Some(lead)) if entry.may_be_shared(now_ms) => lead.publish(Arc::clone(entry)),
             (Ok(_), Some(lead)) => ingress.cache.release(lead, now_ms),

@@ -23,7 +23,7 @@ use crate::{
     },
     config::BodyKey,
     net::{Body, BodyError, Chunks, Refusal},
-    telemetry::Operation,
+    telemetry::{Operation, Tier},
 };
 
 /// What is to be ended once the request has been answered.
@@ -163,7 +163,7 @@ impl Invalidation {
         for scope in self.own.iter().chain(&self.further) {
             ingress.cache.purge(scope, false, ingress.clock.at(start));
         }
-        ingress.telemetry.memory_operation(Operation::Purge, start);
+        ingress.telemetry.timed_operation(Tier::Memory, Operation::Purge, start);
     }
 }
 

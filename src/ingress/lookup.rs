@@ -22,7 +22,7 @@ use crate::{
     },
     config::CacheMode,
     net::{Body, Refusal},
-    telemetry::{Fwd, HitSource, Operation, Reason},
+    telemetry::{Fwd, HitSource, Operation, Reason, Tier},
 };
 
 /// What a lookup led to.
@@ -65,13 +65,13 @@ pub(super) async fn look(exchange: &mut Exchange) -> Looked {
     }
     let mut found = ingress.cache.lookup(exchange.key(), &exchange.parts.headers, now_ms);
     let mut verdict = judge(&head, &found, now_ms, policy);
-    let took = ingress.telemetry.memory_operation(Operation::Lookup, start);
+    let took = ingress.telemetry.timed_operation(Tier::Memory, Operation::Lookup, start);
     let mut redis_us = 0;
     if ingress.cache.redis().is_some() && needs_more(verdict) {
         let start = Instant::now();
         found = ingress.cache.look_further(found, &exchange.parts.headers).await;
         verdict = judge(&head, &found, ingress.clock.now_ms(), policy);
-        redis_us = ingress.telemetry.redis_operation(Operation::Lookup, start);
+        redis_us = ingress.telemetry.timed_operation(Tier::Redis, Operation::Lookup, start);
     }
     let ready = match (verdict, &found.entry) {
         (Reuse::Fresh, Some(entry)) => {

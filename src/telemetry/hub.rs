@@ -184,19 +184,11 @@ impl Telemetry {
         self.access_log.offer(record, &times, second, is_slow);
     }
 
-    /// Takes a cache operation in the memory tier that began at `started` and has just ended. Returns how long it took.
-    pub fn memory_operation(&self, operation: Operation, started: Instant) -> u64 {
-        let ended = Instant::now();
-        let us = u64::try_from((ended - started).as_micros()).unwrap_or(u64::MAX);
-        self.cache_operation(Tier::Memory, operation, ended, us);
-        us
-    }
-
-    /// Takes a cache operation in Redis that began at `started` and has just ended. Returns how long it took.
-    pub fn redis_operation(&self, operation: Operation, started: Instant) -> u64 {
+    /// Takes a cache operation that began at `started` and has just ended. Returns how long it took, in microseconds.
+    pub fn timed_operation(&self, tier: Tier, operation: Operation, started: Instant) -> u64 {
         let ended = Instant::now();
         let us = u64::try_from(ended.saturating_duration_since(started).as_micros()).unwrap_or(u64::MAX);
-        self.cache_operation(Tier::Redis, operation, ended, us);
+        self.cache_operation(tier, operation, ended, us);
         us
     }
 

@@ -31,18 +31,16 @@ pub struct Observed {
     pub routes: Vec<ObservedRoute>,
 }
 
-/// What was found on one route.
-#[derive(Clone, Debug)]
-pub struct ObservedRoute {
-    /// Its name in the configuration, else a path template.
-    pub route: String,
-    /// Where the name comes from.
-    pub named: Named,
-    /// From its first request to its last.
-    pub watched: Duration,
+/// What was counted on one route.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
     /// Whole answers to GET.
     pub requests: u64,
-    /// Those of them whose request carried a credential of any kind.
+    /// Requests that the configuration as it is would have answered from the cache.
+    pub would_hits: u64,
+    /// Answers that could not be compared: parts, unknown 304s, faults, and bodies over the bound.
+    pub incomparable: u64,
+    /// Whole answers to GET whose request carried a credential of any kind.
     pub with_credentials: u64,
     /// Requests with `Authorization`.
     pub authorization: u64,
@@ -54,10 +52,19 @@ pub struct ObservedRoute {
     pub declared: u64,
     /// Answers that set a cookie.
     pub set_cookie: u64,
-    /// Answers that could not be compared: parts, unknown 304s, faults, and bodies over the bound.
-    pub incomparable: u64,
-    /// Requests that the configuration as it is would have answered from the cache.
-    pub would_hits: u64,
+}
+
+/// What was found on one route.
+#[derive(Clone, Debug)]
+pub struct ObservedRoute {
+    /// Its name in the configuration, else a path template.
+    pub route: String,
+    /// Where the name comes from.
+    pub named: Named,
+    /// From its first request to its last.
+    pub watched: Duration,
+    /// How often what was seen.
+    pub counts: Counts,
     /// Requests by method.
     pub methods: Vec<(&'static str, u64)>,
     /// Answers by status.

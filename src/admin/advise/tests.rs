@@ -13,7 +13,7 @@ use crate::{
     config::{self, Config},
     telemetry::{
         Reason,
-        observed::{Advice, AtTtl, Named, Observed, ObservedRoute, TTLS, Verdict, View},
+        observed::{Advice, AtTtl, Counts, Named, Observed, ObservedRoute, TTLS, Verdict, View},
     },
 };
 
@@ -37,20 +37,16 @@ fn view(requests: u64, keys: u64) -> View {
     view
 }
 
+fn counts() -> Counts {
+    Counts { requests: 1204, ..Counts::default() }
+}
+
 fn route(name: &str, named: Named, verdict: Verdict) -> ObservedRoute {
     ObservedRoute {
         route: name.to_owned(),
         named,
         watched: Duration::from_secs(3 * 86400 + 7300),
-        requests: 1204,
-        with_credentials: 0,
-        authorization: 0,
-        cookie: 0,
-        credential: 0,
-        declared: 0,
-        set_cookie: 0,
-        incomparable: 0,
-        would_hits: 0,
+        counts: counts(),
         methods: vec![("GET", 1204)],
         statuses: vec![(200, 1204)],
         refused: Vec::new(),
@@ -65,10 +61,13 @@ fn route(name: &str, named: Named, verdict: Verdict) -> ObservedRoute {
 /// The same route, asked for by users.
 fn by_users(route: ObservedRoute, differing: u64) -> ObservedRoute {
     ObservedRoute {
-        with_credentials: 1204,
-        authorization: 1200,
-        cookie: 30,
-        credential: 4,
+        counts: Counts {
+            with_credentials: 1204,
+            authorization: 1200,
+            cookie: 30,
+            credential: 4,
+            ..route.counts
+        },
         anonymous: View::default(),
         per_user: view(1204, 40),
         shared: View { compared: 900, differing, ..view(1204, 4) },
@@ -82,8 +81,7 @@ fn observed() -> Observed {
     let routes = vec![
         route("challenges", Configured, Verdict::Ttl(5)),
         ObservedRoute {
-            with_credentials: 12,
-            authorization: 12,
+            counts: Counts { with_credentials: 12, authorization: 12, ..counts() },
             advice: Advice { verdict: Verdict::Ttl(2), per_user: Some(1) },
             shared: View { compared: 11, differing: 9, ..View::default() },
             ..route("/all", Configured, Verdict::Ttl(2))
@@ -99,23 +97,21 @@ fn observed() -> Observed {
         route("/api/v1/items/{id}", Guessed, Verdict::Ttl(7)),
         route("/api/v1/items/{item}", Learned, Verdict::Ttl(6)),
         ObservedRoute {
-            set_cookie: 3,
-            declared: 700,
+            counts: Counts { set_cookie: 3, declared: 700, ..counts() },
             vary: vec!["accept-encoding".to_owned(), "origin".to_owned()],
             statuses: vec![(200, 1190), (404, 14)],
             ..route("/feed", Learned, Verdict::Declared)
         },
         ObservedRoute {
             refused: vec![(Reason::SetCookie, 1100), (Reason::Cors, 2)],
-            set_cookie: 1100,
+            counts: Counts { set_cookie: 1100, incomparable: 4, ..counts() },
             methods: vec![("GET", 1204), ("HEAD", 2), ("POST", 12)],
-            incomparable: 4,
             ..route("/login", Learned, Verdict::Refused(Reason::SetCookie))
         },
         route("/now", Learned, Verdict::Changes),
         route("/soon", Learned, Verdict::TooBrief),
         ObservedRoute {
-            requests: 12,
+            counts: Counts { requests: 12, ..counts() },
             anonymous: view(12, 9),
             ..route("/rare/{id}", Learned, Verdict::TooFew)
         },
@@ -192,7 +188,7 @@ fn what_is_proposed_loads_and_keeps_what_was_configured() {
 #[test]
 fn nobody_is_told_to_share_what_users_asked_for() {
     let mut observed = observed();
-    observed.routes.retain(|route| route.with_credentials > 0);
+    observed.routes.retain(|route| route.counts.with_credentials > 0);
     assert_eq!(observed.routes.len(), 3);
 
     let text = yaml::text(&observed, &written().ingress.unwrap().routes, true, 0);
@@ -238,10 +234,10 @@ fn the_proposal_for_each_user_can_be_taken_out_of_its_comments() {
 async fn the_listener_answers_in_the_form_that_is_asked_for() {
     let fake = Arc::new(Fake::default());
     *fake.observed.lock() = observed();
-    fake.observed
-        .lock()
-        .routes
-        .push(ObservedRoute { requests: 49, ..route("/user/alice", Named::Guessed, Verdict::TooFew) });
+    fake.observed.lock().routes.push(ObservedRoute {
+        counts: Counts { requests: 49, ..counts() },
+        ..route("/user/alice", Named::Guessed, Verdict::TooFew)
+    });
     let service = AdminService::new(Arc::new(admin(&fake, None, None)));
     let yaml = "application/yaml";
     let table = [

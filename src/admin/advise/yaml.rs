@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{percent, seconds, ttl};
 use crate::config::{PathTemplate, Route, RouteCache, format_duration};
-use crate::telemetry::observed::{AtTtl, Named, Observed, ObservedRoute, TTLS, Verdict, View};
+use crate::telemetry::observed::{AtTtl, Counts, Named, Observed, ObservedRoute, TTLS, Verdict, View};
 
 /// The margin of an entry below `ingress.routes`.
 const MARGIN: &str = "    ";
@@ -167,7 +167,7 @@ fn entry(written: &Route, route: &ObservedRoute, at: usize) -> Vec<String> {
     let cache = written.cache.clone().unwrap_or_default();
     let mut has_identity = false;
     for (key, value) in told(&cache, &RouteCache::default()) {
-        let is_barred = key == "public" && route.with_credentials > 0;
+        let is_barred = key == "public" && route.counts.with_credentials > 0;
         has_identity |= key == "identity";
         if key != "ttl" && key != "mode" && !is_barred {
             lines.push(format!("    {key}: {value}"));
@@ -261,7 +261,7 @@ fn main_view(route: &ObservedRoute) -> &View {
 
 /// What follows, in a sentence.
 fn conclusion(route: &ObservedRoute) -> String {
-    let ObservedRoute { requests, declared, with_credentials, .. } = route;
+    let Counts { requests, declared, with_credentials, .. } = &route.counts;
     match route.advice.verdict {
         Verdict::TooFew => {
             let repeats = route.anonymous.repeats + route.per_user.repeats;
@@ -310,12 +310,13 @@ fn brought(at: usize, found: &AtTtl, view: &View) -> String {
 /// What speaks against caching the route, and what else should be known.
 fn against(route: &ObservedRoute) -> Vec<String> {
     let mut lines = Vec::new();
-    let ObservedRoute { requests, with_credentials, shared, .. } = route;
+    let Counts { requests, with_credentials, .. } = &route.counts;
+    let shared = &route.shared;
     if *with_credentials > 0 {
         lines.push(format!(
             "{with_credentials} of {requests} requests carry credentials (Authorization {}, cookies {}, others {}) and \
              pass by the cache",
-            route.authorization, route.cookie, route.credential
+            route.counts.authorization, route.counts.cookie, route.counts.credential
         ));
     }
     if shared.differing > 0 {
@@ -324,11 +325,14 @@ fn against(route: &ObservedRoute) -> Vec<String> {
             shared.differing, shared.compared
         ));
     }
-    if route.set_cookie > 0 {
-        lines.push(format!("{} answers set a cookie", route.set_cookie));
+    if route.counts.set_cookie > 0 {
+        lines.push(format!("{} answers set a cookie", route.counts.set_cookie));
     }
-    if route.declared > 0 {
-        lines.push(format!("{} answers state their own lifetime, which counts before a ttl", route.declared));
+    if route.counts.declared > 0 {
+        lines.push(format!(
+            "{} answers state their own lifetime, which counts before a ttl",
+            route.counts.declared
+        ));
     }
     if !route.refused.is_empty() {
         let reasons = route.refused.iter().map(|(reason, count)| format!("{} {count}", reason.as_str()));
@@ -346,8 +350,8 @@ fn against(route: &ObservedRoute) -> Vec<String> {
     if !methods.is_empty() {
         lines.push(format!("the path is also written to: {}", methods.join(", ")));
     }
-    if route.incomparable > 0 {
-        lines.push(format!("{} answers could not be compared", route.incomparable));
+    if route.counts.incomparable > 0 {
+        lines.push(format!("{} answers could not be compared", route.counts.incomparable));
     }
     lines
 }

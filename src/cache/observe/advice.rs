@@ -40,11 +40,12 @@ pub(super) fn advise(route: &ObservedRoute, max_ttl: Duration) -> Advice {
         _ => None,
     };
     let most_refused = route.refused.iter().max_by_key(|(_, count)| *count);
-    let refused = most_refused.filter(|(_, count)| *count > route.requests / 2).map(|(reason, _)| *reason);
+    let refused =
+        most_refused.filter(|(_, count)| *count > route.counts.requests / 2).map(|(reason, _)| *reason);
     let any = |wanted| [anonymous, own, shared].contains(&wanted);
     let verdict = match (anonymous, shared, own) {
         (Found::TooFew, _, Found::TooFew) => Verdict::TooFew,
-        _ if route.declared > route.requests / 2 => Verdict::Declared,
+        _ if route.counts.declared > route.counts.requests / 2 => Verdict::Declared,
         _ if refused.is_some() => refused.map_or(Verdict::TooFew, Verdict::Refused),
         (Found::Ttl(at), ..) => Verdict::Ttl(at),
         (_, Found::Ttl(at), _) if is_compared && !is_different => Verdict::SameForAll(at),
@@ -84,7 +85,7 @@ mod tests {
     use super::{Found, advise, longest};
     use crate::telemetry::{
         Reason,
-        observed::{Advice, AtTtl, Named, ObservedRoute, TTLS, Verdict, View},
+        observed::{Advice, AtTtl, Counts, Named, ObservedRoute, TTLS, Verdict, View},
     };
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -108,15 +109,12 @@ mod tests {
             route: "/a".to_owned(),
             named: Named::Learned,
             watched: DAY,
-            requests: anonymous.requests + per_user.requests,
-            with_credentials: per_user.requests,
-            authorization: per_user.requests,
-            cookie: 0,
-            credential: 0,
-            declared: 0,
-            set_cookie: 0,
-            incomparable: 0,
-            would_hits: 0,
+            counts: Counts {
+                requests: anonymous.requests + per_user.requests,
+                with_credentials: per_user.requests,
+                authorization: per_user.requests,
+                ..Counts::default()
+            },
             methods: Vec::new(),
             statuses: Vec::new(),
             refused: Vec::new(),
@@ -178,7 +176,7 @@ mod tests {
     #[test]
     fn what_the_backend_says_comes_before_what_was_measured() {
         let good = route(view([0; 8]), View::default(), View::default());
-        let declared = ObservedRoute { declared: 501, ..good.clone() };
+        let declared = ObservedRoute { counts: Counts { declared: 501, ..good.counts }, ..good.clone() };
         let refused =
             ObservedRoute { refused: vec![(Reason::Cors, 3), (Reason::NoStore, 501)], ..good.clone() };
         let seldom = ObservedRoute { refused: vec![(Reason::SetCookie, 500)], ..good };

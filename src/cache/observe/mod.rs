@@ -161,7 +161,7 @@ impl Observer {
         for route in &mut routes {
             route.advice = advice::advise(route, self.max_ttl);
         }
-        routes.sort_by(|a, b| b.requests.cmp(&a.requests).then_with(|| a.route.cmp(&b.route)));
+        routes.sort_by(|a, b| b.counts.requests.cmp(&a.counts.requests).then_with(|| a.route.cmp(&b.route)));
         let count = |size| u64::try_from(size).unwrap_or(u64::MAX);
         Observed {
             watched: Duration::from_millis(watched),

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use crate::cache::to_u64;
+
 /// A key that nobody has asked for in so long could not be a hit at any lifetime that is tried.
 const FORGET_MS: u64 = 24 * 3600 * 1000;
 
@@ -47,7 +49,7 @@ impl<T: Dated> Population<T> {
 
     /// An estimate of all keys; exact while none is left out.
     pub(super) fn distinct(&self) -> u64 {
-        let held = u64::try_from(self.held.len()).unwrap_or(u64::MAX);
+        let held = to_u64(self.held.len());
         held.saturating_mul(self.weight()).saturating_add(self.forgotten)
     }
 
@@ -65,7 +67,7 @@ impl<T: Dated> Population<T> {
     pub(super) fn shrink(&mut self, now_ms: u64) {
         let before = self.held.len();
         self.held.retain(|_, value| value.last_ms().saturating_add(FORGET_MS) > now_ms);
-        let gone = u64::try_from(before - self.held.len()).unwrap_or(u64::MAX);
+        let gone = to_u64(before - self.held.len());
         self.forgotten = self.forgotten.saturating_add(gone.saturating_mul(self.weight()));
         if gone > 0 && self.held.len() <= before - before / 8 {
             return;

@@ -18,7 +18,7 @@ use crate::{
     },
     telemetry::{
         Method, Reason,
-        observed::{Advice, Named, ObservedRoute, Verdict},
+        observed::{Advice, Counts, Named, ObservedRoute, Verdict},
     },
 };
 
@@ -110,15 +110,7 @@ impl Dated for Kept {
 pub(super) struct RouteShadow {
     named: Named,
     times_ms: Option<(u64, u64)>,
-    requests: u64,
-    with_credentials: u64,
-    authorization: u64,
-    cookie: u64,
-    credential: u64,
-    declared: u64,
-    set_cookie: u64,
-    incomparable: u64,
-    would_hits: u64,
+    counts: Counts,
     methods: [u64; Method::COUNT],
     statuses: Vec<(u16, u64)>,
     refused: [u64; Reason::COUNT],
@@ -200,15 +192,7 @@ impl RouteShadow {
         Self {
             named,
             times_ms: None,
-            requests: 0,
-            with_credentials: 0,
-            authorization: 0,
-            cookie: 0,
-            credential: 0,
-            declared: 0,
-            set_cookie: 0,
-            incomparable: 0,
-            would_hits: 0,
+            counts: Counts::default(),
             methods: [0; Method::COUNT],
             statuses: Vec::new(),
             refused: [0; Reason::COUNT],
@@ -227,7 +211,7 @@ impl RouteShadow {
     }
 
     pub(super) const fn incomparable(&mut self) {
-        self.incomparable += 1;
+        self.counts.incomparable += 1;
     }
 
     /// The entry of a key as configured, and how many keys it stands for.
@@ -282,15 +266,16 @@ impl RouteShadow {
         let (first_ms, last_ms) = self.times_ms.unwrap_or((seen.asked_ms, seen.asked_ms));
         self.times_ms = Some((first_ms.min(seen.asked_ms), last_ms.max(seen.asked_ms)));
         self.passed(Method::Get);
-        self.requests += 1;
         let Question { credentials, .. } = question;
-        self.with_credentials += u64::from(question.has_credentials());
-        self.authorization += u64::from(credentials.authorization);
-        self.cookie += u64::from(credentials.cookie);
-        self.credential += u64::from(credentials.other);
-        self.declared += u64::from(answered.is_declared);
-        self.set_cookie += u64::from(answered.sets_cookie);
-        self.would_hits += answered.would_hit;
+        let counts = &mut self.counts;
+        counts.requests += 1;
+        counts.with_credentials += u64::from(question.has_credentials());
+        counts.authorization += u64::from(credentials.authorization);
+        counts.cookie += u64::from(credentials.cookie);
+        counts.credential += u64::from(credentials.other);
+        counts.declared += u64::from(answered.is_declared);
+        counts.set_cookie += u64::from(answered.sets_cookie);
+        counts.would_hits += answered.would_hit;
         let (status, has_room) = (answered.status.as_u16(), self.statuses.len() < MAX_STATUSES);
         match self.statuses.iter_mut().find(|(known, _)| *known == status) {
             Some((_, count)) => *count += 1,
@@ -326,15 +311,7 @@ impl RouteShadow {
             route: name.to_owned(),
             named: self.named,
             watched: Duration::from_millis(last_ms - first_ms),
-            requests: self.requests,
-            with_credentials: self.with_credentials,
-            authorization: self.authorization,
-            cookie: self.cookie,
-            credential: self.credential,
-            declared: self.declared,
-            set_cookie: self.set_cookie,
-            incomparable: self.incomparable,
-            would_hits: self.would_hits,
+            counts: self.counts,
             methods: Method::ALL
                 .into_iter()
                 .zip(self.methods)

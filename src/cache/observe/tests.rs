@@ -210,12 +210,12 @@ fn an_answer_that_is_dropped_leaves_no_trace_and_gives_its_place_back() {
     let mut whole = watch().unwrap().with_body(&head, 100);
     assert!(whole.push(b"a body"));
     whole.complete(5);
-    assert_eq!(found(&observer, "/a").requests, 1);
+    assert_eq!(found(&observer, "/a").counts.requests, 1);
     let mut long = watch().unwrap().with_body(&head, 100);
     assert!(!long.push(&[0; 101]) && !long.push(b"more"));
     long.complete(5);
     let route = found(&observer, "/a");
-    assert_eq!((route.requests, route.incomparable), (1, 1));
+    assert_eq!((route.counts.requests, route.counts.incomparable), (1, 1));
     assert_eq!(observer.watched.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
 
@@ -232,7 +232,7 @@ fn refusals_and_declarations_are_counted() {
     }
 
     let route = found(&observer, "/a");
-    assert_eq!((route.declared, route.set_cookie, route.requests), (34, 7, 100));
+    assert_eq!((route.counts.declared, route.counts.set_cookie, route.counts.requests), (34, 7, 100));
     assert_eq!(route.refused, [(Reason::NoStore, 66)]);
     assert_eq!(route.advice.verdict, Verdict::Refused(Reason::NoStore));
     assert_eq!(route.anonymous.ttls[7].hits, 0);
