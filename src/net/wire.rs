@@ -184,7 +184,8 @@ impl<I: Io> Wire<I> {
             self.written = 0;
             self.buffers.put(std::mem::take(&mut self.out));
         }
-        Poll::Ready(Ok(()))
+        // A socket has nothing to flush; TLS may still hold what it took.
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     /// Gives back the memory of an empty read buffer: called when a connection goes idle.

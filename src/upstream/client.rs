@@ -19,6 +19,7 @@ use super::{
     pool::{Connection, Pool},
     retry::Budget,
     stream::Stream,
+    tls::Tls,
 };
 use crate::{
     config::{self, BackendAddress},
@@ -34,6 +35,7 @@ use crate::{
 /// What all workers share about one server.
 pub struct Upstream {
     address: BackendAddress,
+    tls: Option<Tls>,
     authority: HeaderValue,
     settings: config::Upstream,
     limits: Arc<Limits>,
@@ -58,6 +60,17 @@ impl Upstream {
         limits: &config::Limits,
         stats: Arc<UpstreamStats>,
     ) -> Arc<Self> {
+        Self::at((address, None), settings, limits, stats)
+    }
+
+    /// The upstream at an address that is reached over TLS where there is a [`Tls`].
+    #[must_use]
+    pub fn at(
+        (address, tls): (BackendAddress, Option<Tls>),
+        settings: &config::Upstream,
+        limits: &config::Limits,
+        stats: Arc<UpstreamStats>,
+    ) -> Arc<Self> {
         let authority = match &address {
             BackendAddress::Tcp { host, port } => HeaderValue::try_from(format!("{host}:{port}")).ok(),
             BackendAddress::Unix(_) => None,
@@ -65,6 +78,7 @@ impl Upstream {
         Arc::new(Self {
             authority: authority.unwrap_or(HeaderValue::from_static("localhost")),
             address,
+            tls,
             limits: Arc::new(Limits::upstream(limits, settings)),
             bulkhead: Bulkhead::new(settings.in_flight, settings.queue, settings.wait),
             tunnels: Bulkhead::new(limits.upgrade.connections, 0, Duration::ZERO),
@@ -77,10 +91,23 @@ impl Upstream {
         })
     }
 
+    /// The same under another `Host`, before anyone else holds it.
+    #[must_use]
+    pub fn named(mut self: Arc<Self>, authority: &str) -> Arc<Self> {
+        if let (Some(upstream), Ok(authority)) = (Arc::get_mut(&mut self), HeaderValue::from_str(authority)) {
+            upstream.authority = authority;
+        }
+        self
+    }
+
     /// Where it is.
     #[must_use]
     pub const fn address(&self) -> &BackendAddress {
         &self.address
+    }
+
+    pub(super) const fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Its `Host`, for requests that name none.
@@ -146,6 +173,8 @@ pub struct Call {
     pub first_byte: Option<Duration>,
     /// A bound of its own on what is in flight.
     pub bulkhead: Option<Arc<Bulkhead>>,
+    /// Whether only a new connection will do.
+    pub is_fresh: bool,
 }
 
 /// The answer to a call.
@@ -241,7 +270,8 @@ impl Client {
         let mut next_body = Some(call.body);
         let mut retries = 0;
         loop {
-            let result = match self.connection(retries == 0, timing).await {
+            let may_reuse = retries == 0 && !call.is_fresh;
+            let result = match self.connection(may_reuse, timing).await {
                 Err(error) => Err(error),
                 Ok(connection) => {
                     let body =
@@ -302,7 +332,7 @@ impl Client {
             return Ok(connection);
         }
         let start = Instant::now();
-        let connected = Stream::connect(&upstream.address, upstream.settings.connect).await;
+        let connected = Stream::connect(&upstream.address, upstream.tls(), upstream.settings.connect).await;
         let took = start.elapsed();
         timing.connect += took;
         let stream = connected?;

@@ -93,14 +93,20 @@ async fn ask(client: &Client, path: Option<&str>) -> Result<Duration, Error> {
     let start = tokio::time::Instant::now();
     let upstream = client.upstream();
     let Some(path) = path else {
-        Stream::connect(upstream.address(), upstream.connect_limit()).await?;
+        Stream::connect(upstream.address(), upstream.tls(), upstream.connect_limit()).await?;
         return Ok(start.elapsed());
     };
     let mut request = Request::new(());
     *request.uri_mut() = path.parse().map_err(|_| Error::BadResponse)?;
     request.headers_mut().insert(header::HOST, client.upstream().authority().clone());
     let (parts, ()) = request.into_parts();
-    let call = Call { body: Body::Empty, interim: None, first_byte: Some(PATIENCE), bulkhead: None };
+    let call = Call {
+        body: Body::Empty,
+        interim: None,
+        first_byte: Some(PATIENCE),
+        bulkhead: None,
+        is_fresh: false,
+    };
     let reply = client.call(Head::of(&parts), call, &mut Timing::default()).await?;
     if reply.response.status().is_server_error() { Err(Error::BadResponse) } else { Ok(start.elapsed()) }
 }

@@ -11,6 +11,8 @@ pub mod health;
 pub mod pool;
 pub mod retry;
 pub mod stream;
+pub mod tls;
 
 pub use client::{Call, Client, Head, Introduce, Reply, Timing, Upstream};
 pub use error::Error;
+pub use tls::{Tls, TlsError};
