@@ -62,6 +62,16 @@ fn summary(loaded: &Loaded) -> Vec<String> {
         }
         None => "ingress  not started".to_owned(),
     }];
+    if let Some(claude) = &config.claude {
+        let budgets = match claude.budgets.len() {
+            0 => String::new(),
+            1 => ", 1 budget".to_owned(),
+            count => format!(", {count} budgets"),
+        };
+        let line =
+            format!("claude   {} to {}, {}{budgets}", claude.listen, claude.upstream, claude.mode.as_str());
+        lines.push(line);
+    }
     lines.push(match config.cache.mode {
         CacheMode::Off => "cache    off".to_owned(),
         mode => format!("cache    {}, {} in memory", mode.as_str(), config.cache.memory.size),

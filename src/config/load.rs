@@ -145,7 +145,14 @@ fn read_secrets(config: &mut Config, name: &str, root: &Node, broken: &mut Vec<Y
     let sentinel =
         config.cache.redis.sentinel_password.as_mut().map(|secret| ("cache.redis.sentinel_password", secret));
     let identity = config.cache.identity_secret.as_mut().map(|secret| ("cache.identity_secret", secret));
-    let secrets: [Option<(&str, &mut Secret)>; 5] = [admin, control, redis, sentinel, identity];
+    let (api_key, capabilities) = match &mut config.claude {
+        Some(claude) => (claude.api_key.as_mut(), claude.capabilities.api_key.as_mut()),
+        None => (None, None),
+    };
+    let api_key = api_key.map(|secret| ("claude.api_key", secret));
+    let capabilities = capabilities.map(|secret| ("claude.capabilities.api_key", secret));
+    let secrets: [Option<(&str, &mut Secret)>; 7] =
+        [admin, control, redis, sentinel, identity, api_key, capabilities];
     for (path, secret) in secrets.into_iter().flatten() {
         let path = YamlPath::at(path);
         if broken.iter().any(|lost| path.holds(lost)) {

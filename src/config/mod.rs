@@ -8,8 +8,10 @@
 mod address;
 mod admin;
 mod advise;
+mod budget;
 mod cache;
 mod check;
+mod claude;
 mod effective;
 mod error;
 mod host;
@@ -18,24 +20,32 @@ mod ingress;
 mod jwks;
 mod limits;
 mod load;
+mod models;
 mod path;
 mod problem;
 mod redis;
 mod reference;
 mod route;
+mod router;
 mod runtime;
 mod schema;
 mod secret;
+mod share;
 mod substitute;
 mod switch;
 mod syntax;
 mod telemetry;
 mod template;
+mod tier;
 mod tree;
 mod units;
 mod upstream;
+mod usd;
 mod validate;
 mod warm;
+
+#[cfg(test)]
+pub(crate) use self::models::SHIPPED as SHIPPED_MODELS;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,7 +54,14 @@ pub use self::{
     address::{BackendAddress, Cidr},
     admin::{Admin, Control, OnIngress, Readiness},
     advise::Advise,
+    budget::{Budget, BudgetBy},
     cache::{Cache, CacheMode, MemoryTier, Profile},
+    claude::{
+        AnswerHeaders, Answers, ApiAddress, Capabilities, Claude, ClaudeMode, ClaudeRetries, ClaudeRoute,
+        ClaudeTimeouts, ContextMode, ContextWindow, Conversations, Gate, Hold, Inspect, Moves, Preference,
+        Preferences, PromptCache, PromptCacheMode, PromptCacheTtl, ResponseCache, Rewrite, RewriteThinking,
+        Tiers,
+    },
     effective::effective_yaml,
     error::ValueError,
     host::{cpu_quota, host_name},
@@ -53,6 +70,9 @@ pub use self::{
     jwks::{Jwks, VerifyingKey},
     limits::{Http2Limits, Limits, UpgradeLimits},
     load::{Loaded, load_file, load_str, variable},
+    models::{
+        Date, Effort, FastPrice, Generation, ModelEntry, Models, OverPrice, PriceRow, Sampling, ThinkingType,
+    },
     problem::{Problem, Problems, Severity},
     redis::{Redis, RedisEncrypt, RedisMode, RedisNode, RedisUrl},
     reference::reference_markdown,
@@ -60,14 +80,18 @@ pub use self::{
         BodyKey, BypassWhen, ClientReload, Override, QueryKey, RefreshOn, Route, RouteCache, RouteKey,
         SetCookie,
     },
+    router::{Economy, Judge, Router, SystemRule, Types, UserText, WordList, Words},
     runtime::{Drain, Runtime, RuntimeMode},
     schema::json_schema,
     secret::Secret,
+    share::Share,
     switch::Switch,
     telemetry::{AccessLog, Log, LogFormat, LogLevel, PathDetail, Telemetry},
     template::{PathSegment, PathTemplate, TagPart, TagTemplate},
+    tier::{MessageType, ModelTier},
     units::{ByteSize, format_duration, parse_duration},
     upstream::{Breaker, Upstream},
+    usd::{Usd, UsdPerMillion},
     warm::WarmAddress,
 };
 
@@ -90,6 +114,8 @@ pub struct Config {
     pub ingress: Option<Ingress>,
     /// The cache as a whole; what is cached on which path stands with the routes.
     pub cache: Cache,
+    /// The plane between the backend and the Claude API. Without this section it is not started. Default: none.
+    pub claude: Option<Claude>,
     /// Logs and metrics.
     pub telemetry: Telemetry,
     /// The listener for probes, metrics and pages. It only reads. `off` switches it off.
@@ -106,6 +132,7 @@ impl Default for Config {
             drain: Drain::default(),
             ingress: None,
             cache: Cache::default(),
+            claude: None,
             telemetry: Telemetry::default(),
             admin: Switch::default(),
             control: Switch::default(),

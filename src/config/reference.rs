@@ -104,9 +104,11 @@ impl<'a> Writer<'a> {
                 .map(|schema| resolve(schema, self.root));
             targets.find(|target| target.get("properties").is_some())
         };
-        match property.get("items") {
-            Some(items) => named(items).map(|form| ("[]", form)),
-            None => named(property).map(|form| ("", form)),
+        let others = property.get("additionalProperties").filter(|others| others.is_object());
+        match (property.get("items"), others) {
+            (Some(items), _) => named(items).map(|form| ("[]", form)),
+            (None, Some(others)) => named(others).map(|form| (".NAME", form)),
+            (None, None) => named(property).map(|form| ("", form)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Rules across fields. Every rule is checked on every file; each finding says which values it read.
 
 mod bodies;
+mod claude;
 mod identity;
 mod limits;
 mod listeners;
@@ -76,6 +77,9 @@ pub(super) fn validate(config: &Config, memory_limit: Option<&str>) -> Vec<Findi
     if let Some(ingress) = &config.ingress {
         limits::check(ingress, &mut findings);
         routes::check(config, ingress, &mut findings);
+    }
+    if let Some(section) = &config.claude {
+        claude::check(section, &mut findings);
     }
     warm::check(config, &mut findings);
     findings

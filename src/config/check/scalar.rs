@@ -5,12 +5,16 @@ use serde_json::Value;
 use super::keys::closest;
 use crate::config::{
     address::{self, BackendAddress, Cidr, is_host_name},
+    claude::ApiAddress,
     error::ValueError,
+    models::{Date, Generation},
     redis::RedisUrl,
     schema::{is_type, words},
+    share::Share,
     template::PathTemplate,
     tree::Scalar,
     units::{self, ByteSize},
+    usd::{Usd, UsdPerMillion},
 };
 
 /// The largest number of a key that has no limit of its own.
@@ -23,7 +27,12 @@ pub(super) fn is_secret(form: &Value) -> bool {
 
 /// Whether the structs hold the form as a plain string, whatever its grammar.
 pub(super) fn is_free_text(form: &Value) -> bool {
-    is_type(form, "string") && words(form).is_none() && !matches!(kind(form), Some("network" | "redis"))
+    is_type(form, "string")
+        && words(form).is_none()
+        && !matches!(
+            kind(form),
+            Some("network" | "redis" | "api" | "share" | "usd" | "price" | "generation" | "date")
+        )
 }
 
 fn kind(form: &Value) -> Option<&str> {
@@ -132,6 +141,12 @@ fn of_kind(text: &str, kind: &str, form: &Value) -> Result<(), ValueError> {
         "backend" => BackendAddress::parse(text).map(drop),
         "network" => Cidr::parse(text).map(drop),
         "redis" => RedisUrl::parse(text).map(drop),
+        "api" => ApiAddress::parse(text).map(drop),
+        "share" => Share::parse(text).map(drop),
+        "usd" => Usd::parse(text).map(drop),
+        "price" => UsdPerMillion::parse(text).map(drop),
+        "generation" => Generation::parse(text).map(drop),
+        "date" => Date::parse(text).map(drop),
         "listen" => address::parse_listen(text).map(drop),
         "template" => PathTemplate::parse(text).map(drop),
         "path" => path(text),
@@ -254,6 +269,12 @@ pub(super) fn expected(forms: &[&Value]) -> String {
             Some("size") => "a size such as 64MiB".to_owned(),
             Some("listen") => "an address such as 0.0.0.0:8080".to_owned(),
             Some("backend") => "an address such as http://127.0.0.1:8000".to_owned(),
+            Some("api") => "an address such as https://api.anthropic.com".to_owned(),
+            Some("share") => "a share such as 5%".to_owned(),
+            Some("usd") => "an amount such as 20usd".to_owned(),
+            Some("price") => "a price of a million tokens such as 0.25usd".to_owned(),
+            Some("generation") => "a generation such as 5.5".to_owned(),
+            Some("date") => "a date such as 2026-10-07".to_owned(),
             Some("network") => "a network such as 10.0.0.0/8".to_owned(),
             Some("path" | "template") => "a path".to_owned(),
             Some("host") => "a host name".to_owned(),

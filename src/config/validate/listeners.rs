@@ -23,7 +23,7 @@ pub(super) fn check(config: &Config, findings: &mut Vec<Finding>) {
     }
     if let Some(ingress) = &config.ingress {
         ingress_addresses(ingress, &listeners, findings);
-    } else {
+    } else if config.claude.is_none() {
         findings.push(
             Finding::warning(
                 YamlPath::at("ingress"),
@@ -38,9 +38,10 @@ pub(super) fn check(config: &Config, findings: &mut Vec<Finding>) {
 /// The listeners that will be opened, by the path of their address.
 fn listeners(config: &Config) -> Vec<(&'static str, SocketAddr)> {
     let ingress = config.ingress.as_ref().map(|ingress| ("ingress.listen", ingress.listen));
+    let claude = config.claude.as_ref().map(|claude| ("claude.listen", claude.listen));
     let admin = config.admin.on().map(|admin| ("admin.listen", admin.listen));
     let control = config.control.on().map(|control| ("control.listen", control.listen));
-    [ingress, admin, control].into_iter().flatten().collect()
+    [ingress, claude, admin, control].into_iter().flatten().collect()
 }
 
 fn path(name: &str) -> YamlPath {
