@@ -21,7 +21,10 @@ use parking_lot::Mutex;
 
 use crate::config::{AccessLog as Config, PathDetail};
 
+mod call;
+
 use super::{
+    claude::Call,
     counters::Counter,
     record::{Fwd, HitSource, Kind, Outcome, Reason, Record},
     routes::Times,
@@ -67,6 +70,7 @@ impl fmt::Debug for Writer {
 #[derive(Debug)]
 enum Message {
     Line(Line),
+    Call(Box<Call>, SystemTime, u32),
     Flush(SyncSender<()>),
 }
 
@@ -137,6 +141,19 @@ impl AccessLog {
             full_path: self.full_paths.load(Relaxed),
         };
         if tx.try_send(Message::Line(line)).is_err() {
+            self.dropped.increment();
+        }
+    }
+
+    /// Hands the record of a call to the writer if it is to be logged.
+    pub(super) fn offer_call(&self, call: Call, second: u32) {
+        let Some(tx) = self.tx.get().filter(|_| self.enabled.load(Relaxed)) else { return };
+        let is_error = call.status >= 400 || call.outcome.is_failure();
+        let sample_rate = if is_error { 1 } else { self.sampler.take(second) };
+        if sample_rate == 0 {
+            return;
+        }
+        if tx.try_send(Message::Call(Box::new(call), SystemTime::now(), sample_rate)).is_err() {
             self.dropped.increment();
         }
     }
@@ -243,6 +260,10 @@ fn write_lines(rx: &Receiver<Message>, mut sink: Sink, written: &Counter) {
         match message {
             Message::Line(line) => {
                 line.write_to(&mut buffer);
+                written.increment();
+            }
+            Message::Call(call, at, sample_rate) => {
+                call::write_to(&mut buffer, &call, at, sample_rate);
                 written.increment();
             }
             Message::Flush(done) => {

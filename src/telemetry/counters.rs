@@ -6,9 +6,10 @@ use parking_lot::Mutex;
 
 /// Upper bounds of every latency histogram, in microseconds. One and two seconds are bounds, so that "over 2 s" is an
 /// exact count.
-pub(super) const BOUNDS_US: [u32; 22] = [
-    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 75_000, 100_000, 150_000, 250_000, 350_000, 500_000,
-    750_000, 1_000_000, 1_500_000, 2_000_000, 3_000_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+pub(super) const BOUNDS_US: [u32; 25] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 75_000, 100_000, 150_000, 250_000,
+    350_000, 500_000, 750_000, 1_000_000, 1_500_000, 2_000_000, 3_000_000, 5_000_000, 10_000_000, 30_000_000,
+    60_000_000,
 ];
 
 const REASONS: usize = 64;
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn a_bound_belongs_to_its_own_bucket() {
         let durations = Durations::default();
-        for us in [0, 500, 501, 2_000_000, 2_000_001, u64::MAX / 2] {
+        for us in [0, 50, 51, 2_000_000, 2_000_001, u64::MAX / 2] {
             durations.record(us);
         }
 

@@ -15,6 +15,7 @@ use crate::config;
 use super::{
     access_log::{AccessLog, Sink},
     cache_stats::{CacheSizes, CacheSource, Operation, Operations, Tier},
+    claude::{Call, ClaudeStats},
     counters::Counter,
     health_score::Since,
     listener::{Listener, ListenerStats},
@@ -71,6 +72,7 @@ pub struct Telemetry {
     pub(super) operations: Operations,
     cache_source: RwLock<Option<Weak<dyn CacheSource>>>,
     redis: RwLock<Option<Arc<RedisStats>>>,
+    claude: RwLock<Option<Arc<ClaudeStats>>>,
     listeners: [Arc<ListenerStats>; Listener::ALL.len()],
     pub(super) upstreams: RwLock<Vec<Arc<UpstreamStats>>>,
     config: Mutex<ConfigState>,
@@ -111,6 +113,7 @@ impl Telemetry {
             operations: Operations::default(),
             cache_source: RwLock::new(None),
             redis: RwLock::new(None),
+            claude: RwLock::new(None),
             listeners: std::array::from_fn(|_| Arc::default()),
             upstreams: RwLock::new(Vec::new()),
             config: Mutex::new(config_state),
@@ -220,14 +223,33 @@ impl Telemetry {
         self.redis.read().clone()
     }
 
+    /// Tells that there is a Claude plane, and its numbers.
+    pub fn watch_claude(&self, stats: Arc<ClaudeStats>) {
+        *self.claude.write() = Some(stats);
+    }
+
+    /// The numbers of the Claude plane; none where there is none.
+    #[must_use]
+    pub fn claude(&self) -> Option<Arc<ClaudeStats>> {
+        self.claude.read().clone()
+    }
+
+    /// Takes the record of a call to Claude that is over. The one call per call.
+    pub fn finish_call(&self, stats: &ClaudeStats, call: Call) {
+        stats.record(&call);
+        let second = self.second(call.started + Duration::from_micros(call.total_us));
+        self.access_log.offer_call(call, second);
+    }
+
     /// The numbers of a listener.
     #[must_use]
     pub fn listener(&self, listener: Listener) -> Arc<ListenerStats> {
-        let [ingress, admin, control] = &self.listeners;
+        let [ingress, admin, control, claude] = &self.listeners;
         Arc::clone(match listener {
             Listener::Ingress => ingress,
             Listener::Admin => admin,
             Listener::Control => control,
+            Listener::Claude => claude,
         })
     }
 

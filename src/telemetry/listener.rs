@@ -16,6 +16,8 @@ labels! {
         Admin = "admin",
         /// Commands.
         Control = "control",
+        /// Calls to Claude.
+        Claude = "claude",
     }
 }
 

@@ -6,6 +6,7 @@
 //! (`snapshot`, `scrape`, `health_score`) merge on demand: there is no background job but the thread that writes the
 //! access log. Telemetry fails open: it never delays or fails a request.
 
+pub mod claude;
 pub mod log;
 pub mod metrics;
 pub mod observed;

@@ -30,8 +30,8 @@ pub(super) const OTHER: &str = "other";
 const CELLS_PER_BLOCK: usize = 16;
 /// More combinations than this in one route come only from a backend that makes up statuses.
 const CELLS_PER_ROUTE: usize = 256;
-/// Series of one histogram in the text format: 22 bounds, `+Inf`, sum and count.
-const SERIES_PER_HISTOGRAM: u64 = 25;
+/// Series of one histogram in the text format: 25 bounds, `+Inf`, sum and count.
+const SERIES_PER_HISTOGRAM: u64 = 28;
 
 /// Indexes into a route's cache tally: hits by source, misses by `fwd`, revalidated by `fwd`, bypass.
 pub(super) const MISSES: usize = HitSource::COUNT;

@@ -23,6 +23,8 @@ use super::{
     upstream::UpstreamStats,
 };
 
+mod claude;
+
 impl Telemetry {
     /// Every metric in the Prometheus text format 0.0.4.
     #[must_use]
@@ -32,6 +34,9 @@ impl Telemetry {
         self.write_listeners(&mut text);
         self.write_cache(&mut text);
         self.write_redis(&mut text);
+        if let Some(stats) = self.claude() {
+            claude::write(&stats, &mut text);
+        }
         self.write_upstreams(&mut text);
         self.write_process(&mut text);
         text.out

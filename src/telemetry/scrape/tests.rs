@@ -13,7 +13,9 @@ use crate::{
     config,
     telemetry::{
         BreakerState, CacheSizes, CacheSource, CacheStatus, Facts, HitSource, Kind, Listener, Method,
-        Operation, Outcome, Reason, Record, RedisStats, RouteStats, Telemetry, Tier, metrics,
+        Operation, Outcome, Reason, Record, RedisStats, RouteStats, Telemetry, Tier,
+        claude::{BudgetState, Call, ClaudeStats},
+        metrics,
     },
 };
 
@@ -84,15 +86,24 @@ fn would_be_hits_count_as_many_as_they_stand_for_and_not_without_an_answer() {
 fn every_declared_family_is_written() {
     let (telemetry, _sizes) = busy();
     telemetry.watch_redis(Arc::new(RedisStats::new("redis://redis")));
+    let claude = Arc::new(ClaudeStats::new(true));
+    telemetry.watch_claude(Arc::clone(&claude));
+    claude.record(&Call::example());
+    claude.set_budget(&Arc::from("day"), BudgetState { limit: 1, ..BudgetState::default() });
+    claude.note(|totals| {
+        totals.retries.insert("500", 1);
+        totals.fallbacks.insert("bad_request", 1);
+        totals.response_cache.insert("hit", 1);
+    });
 
     let text = telemetry.metrics_text();
 
     let written: HashSet<_> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let missing: Vec<_> =
-        metrics::ALL.iter().map(|family| family.name).filter(|name| !written.contains(name)).collect();
+        metrics::all().map(|family| family.name).filter(|name| !written.contains(name)).collect();
     assert_eq!(missing, Vec::<&str>::new());
-    assert_eq!(written.len(), metrics::ALL.len());
+    assert_eq!(written.len(), metrics::all().count());
     if let Some(path) = option_env!("TOUCHLINE_METRICS_OUT") {
         std::fs::write(path, &text).unwrap();
     }

@@ -1,0 +1,533 @@
+//! Calls to Claude in numbers: one record per call goes in, counts of tokens, money and decisions come out.
+//!
+//! Calls are few beside requests, so one lock around all counts costs less than the care that many atomics need. Money
+//! is whole pico-dollars. Nothing here can hold a text of a prompt, an answer or a user: names are the configuration's
+//! own, everything else is a number or from a closed set.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    TraceId,
+    counters::{Counter, Durations, Gauge},
+    labels::labels,
+    record::Outcome,
+};
+use crate::config::ModelTier;
+
+/// Identities whose spending is told apart; what comes after is counted in the sums only.
+const IDENTITIES: usize = 10_000;
+
+labels! {
+    /// What decided the model of a call.
+    pub enum RoutingReason {
+        /// The mode is `off`.
+        Off = "off",
+        /// The body is larger than what is read.
+        TooLarge = "too_large",
+        /// The body is not one JSON object with one model, or it is compressed.
+        Unreadable = "unreadable",
+        /// The body is signed.
+        Signed = "signed",
+        /// The client named a tier, or `off`.
+        Override = "override",
+        /// The requested model belongs to no tier, or is never routed.
+        NotOurs = "not_ours",
+        /// The call belongs to a thread that the API keeps.
+        Thread = "thread",
+        /// The call uses a feature that binds it to its model.
+        Feature = "feature",
+        /// The same turn was decided before.
+        SameTurn = "same_turn",
+        /// The call answers a tool that the last model asked for.
+        ToolLoop = "tool_loop",
+        /// A rule for a path of calls.
+        RouteRule = "route_rule",
+        /// A rule for a system prompt.
+        SystemRule = "system_rule",
+        /// Serious content, now or shortly before.
+        Serious = "serious",
+        /// Results are to be scored, interpreted or planned from.
+        Assessment = "assessment",
+        /// A rule and the classifier both found something light.
+        TwoSignals = "two_signals",
+        /// A greeting, by the tier of its type.
+        Greeting = "greeting",
+        /// Small talk, by the tier of its type.
+        SmallTalk = "small_talk",
+        /// A confirmation, by the tier of its type.
+        Confirmation = "confirmation",
+        /// A practical question, by the tier of its type.
+        Logistics = "logistics",
+        /// Advice.
+        Coaching = "coaching",
+        /// A practice challenge.
+        ChallengeGuidance = "challenge_guidance",
+        /// A goal.
+        GoalSetting = "goal_setting",
+        /// Somebody to be listened to.
+        EmotionalSupport = "emotional_support",
+        /// No type that the signals agree on.
+        Unknown = "unknown",
+        /// The verdict of the judge.
+        Judge = "judge",
+        /// The preference of the user.
+        Preference = "preference",
+        /// `claude.moves` forbids the direction.
+        Moves = "moves",
+        /// The other model refuses a parameter of the call.
+        Capability = "capability",
+        /// `max_tokens` does not fit the other model.
+        MaxTokens = "max_tokens",
+        /// The prompt does not fit the other model's window.
+        Context = "context",
+        /// The other model cannot read the thinking in the conversation.
+        Thinking = "thinking",
+        /// A beta that the other model may not have.
+        Beta = "beta",
+        /// The move would cost more than it saves.
+        Gate = "gate",
+        /// The conversation has moved too often, or just now.
+        Hold = "hold",
+        /// A call of this conversation was refused after a move.
+        NoRoute = "no_route",
+        /// A budget is nearly used up.
+        Budget = "budget",
+        /// The model was overloaded, and one of a neighbouring tier answered.
+        Overload = "overload",
+    }
+}
+
+labels! {
+    /// How the provider's prompt cache met a call that was given breakpoints.
+    pub enum Breakpoint {
+        /// Something was read.
+        Read = "read",
+        /// Something was written and nothing read.
+        Written = "written",
+        /// Neither.
+        Nothing = "nothing",
+        /// The system prompt gets none any more.
+        Stopped = "stopped",
+    }
+}
+
+/// Tokens by kind. The prompt is the sum of all but `output`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// Prompt tokens at full price.
+    pub input: u64,
+    /// Tokens of the answer.
+    pub output: u64,
+    /// Prompt tokens read from the provider's cache.
+    pub cache_read: u64,
+    /// Prompt tokens written to it for five minutes.
+    pub cache_write_5m: u64,
+    /// Prompt tokens written to it for an hour.
+    pub cache_write_1h: u64,
+}
+
+impl Tokens {
+    /// The kinds with their labels.
+    #[must_use]
+    pub const fn by_kind(&self) -> [(&'static str, u64); 5] {
+        [
+            ("input", self.input),
+            ("output", self.output),
+            ("cache_read", self.cache_read),
+            ("cache_write_5m", self.cache_write_5m),
+            ("cache_write_1h", self.cache_write_1h),
+        ]
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.input += other.input;
+        self.output += other.output;
+        self.cache_read += other.cache_read;
+        self.cache_write_5m += other.cache_write_5m;
+        self.cache_write_1h += other.cache_write_1h;
+    }
+}
+
+/// What is told about one call, once, when it is over.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The rule whose path the call came under; `default` for all others.
+    pub route: Arc<str>,
+    /// The model that was called, from the price table, or `other`.
+    pub model: Arc<str>,
+    /// The model that was asked for, likewise.
+    pub requested: Arc<str>,
+    /// The tier of the model that was called.
+    pub tier: Option<ModelTier>,
+    /// The tier that was wanted before prices and guards were asked.
+    pub wanted: Option<ModelTier>,
+    /// What decided.
+    pub reason: RoutingReason,
+    /// The status of the answer; 499 when the client left before there was one.
+    pub status: u16,
+    /// How the call ended.
+    pub outcome: Outcome,
+    /// Whether the answer was a stream.
+    pub is_stream: bool,
+    /// What was used; none where the answer did not say.
+    pub tokens: Option<Tokens>,
+    /// Whether a part of the tokens is an estimate.
+    pub is_estimated: bool,
+    /// What it cost, in pico-dollars; none without a price.
+    pub cost: Option<u64>,
+    /// What the requested model would have cost with the client's own breakpoints, in pico-dollars.
+    pub baseline_requested: u64,
+    /// What the premium tier would have cost likewise, in pico-dollars.
+    pub baseline_premium: u64,
+    /// What the call would have saved where calls are only observed, in pico-dollars.
+    pub would_save: i64,
+    /// What happened to the breakpoints that were added; with it whether they last an hour.
+    pub breakpoint: Option<(Breakpoint, bool)>,
+    /// Repeats of the call.
+    pub retries: u8,
+    /// Whether the answer is that of a second call with the client's own bytes.
+    pub fell_back: bool,
+    /// Whether the model refused to answer.
+    pub refused: bool,
+    /// Whether the answer is one that was kept, or that of an identical call in flight: it used and cost nothing.
+    pub is_kept: bool,
+    /// Turns that were dropped from the conversation.
+    pub trimmed: u32,
+    /// Whose call it was: the beginning of a keyed hash.
+    pub identity: Option<u32>,
+    /// When its first byte was read.
+    pub started: Instant,
+    /// Time until the call went on, less the wait for the client's own bytes, in microseconds.
+    pub overhead_us: u64,
+    /// Time to the first byte of the answer, in microseconds.
+    pub first_byte_us: Option<u64>,
+    /// Time of all of it, in microseconds.
+    pub total_us: u64,
+    /// The trace it belongs to.
+    pub trace: TraceId,
+}
+
+#[cfg(test)]
+impl Call {
+    /// A call with something of everything.
+    pub(super) fn example() -> Self {
+        Self {
+            route: Arc::from("default"),
+            model: Arc::from("claude-haiku-5-5"),
+            requested: Arc::from("claude-sonnet-5-5"),
+            tier: Some(ModelTier::Economy),
+            wanted: Some(ModelTier::Economy),
+            reason: RoutingReason::TwoSignals,
+            status: 200,
+            outcome: Outcome::Done,
+            is_stream: false,
+            tokens: Some(Tokens { input: 10, output: 5, ..Tokens::default() }),
+            is_estimated: false,
+            cost: Some(20),
+            baseline_requested: 30,
+            baseline_premium: 50,
+            would_save: 0,
+            breakpoint: Some((Breakpoint::Read, false)),
+            retries: 0,
+            fell_back: false,
+            refused: false,
+            is_kept: false,
+            trimmed: 0,
+            identity: Some(1),
+            started: Instant::now(),
+            overhead_us: 40,
+            first_byte_us: Some(400),
+            total_us: 900,
+            trace: TraceId::default(),
+        }
+    }
+}
+
+/// Counts of calls that have something in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// Calls.
+    pub calls: u64,
+    /// Tokens.
+    pub tokens: Tokens,
+    /// What they cost, in pico-dollars.
+    pub cost: u64,
+    /// What the requested models would have cost, in pico-dollars.
+    pub baseline_requested: u64,
+    /// What the premium tier would have cost, in pico-dollars.
+    pub baseline_premium: u64,
+}
+
+impl Sum {
+    fn add(&mut self, call: &Call) {
+        self.calls += 1;
+        if let Some(tokens) = &call.tokens {
+            self.tokens.add(tokens);
+        }
+        if let Some(cost) = call.cost {
+            self.cost += cost;
+            self.baseline_requested += call.baseline_requested;
+            self.baseline_premium += call.baseline_premium;
+        }
+    }
+
+    /// Adds another sum.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.tokens.add(&other.tokens);
+        self.cost += other.cost;
+        self.baseline_requested += other.baseline_requested;
+        self.baseline_premium += other.baseline_premium;
+    }
+
+    /// What was saved against the requested models, in pico-dollars; negative where more was spent.
+    #[must_use]
+    pub fn saved_vs_requested(&self) -> i128 {
+        i128::from(self.baseline_requested) - i128::from(self.cost)
+    }
+
+    /// What was saved against the premium tier, in pico-dollars.
+    #[must_use]
+    pub fn saved_vs_premium(&self) -> i128 {
+        i128::from(self.baseline_premium) - i128::from(self.cost)
+    }
+}
+
+/// What the calls of a model came to.
+pub type ModelKey = (Option<ModelTier>, Arc<str>);
+
+/// All counts.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// All calls.
+    pub all: Sum,
+    /// By tier; calls of models outside the tiers are in `all` only.
+    pub tiers: [Sum; ModelTier::COUNT],
+    /// By model and its tier.
+    pub models: BTreeMap<ModelKey, Sum>,
+    /// By route.
+    pub routes: BTreeMap<Arc<str>, Sum>,
+    /// By tier, model and status.
+    pub statuses: BTreeMap<(ModelKey, u16), u64>,
+    /// By the tier that was wanted, the one that was taken, and the reason.
+    pub decisions: BTreeMap<(Option<ModelTier>, Option<ModelTier>, usize), u64>,
+    /// Calls whose tokens are in part an estimate.
+    pub estimated: u64,
+    /// Calls whose tokens or price are not known.
+    pub usage_unknown: u64,
+    /// Calls repeated, by what failed.
+    pub retries: BTreeMap<&'static str, u64>,
+    /// Calls made again with the client's own bytes, by why.
+    pub fallbacks: BTreeMap<&'static str, u64>,
+    /// Refusals by tier.
+    pub refusals: [u64; ModelTier::COUNT],
+    /// Calls with breakpoints that were added, by whether they last an hour and by what came of them.
+    pub breakpoints: [[u64; Breakpoint::COUNT]; 2],
+    /// What observed calls would have saved, in pico-dollars.
+    pub would_save: i64,
+    /// Turns dropped from conversations.
+    pub trimmed: u64,
+    /// Calls that are near the end of their model's window.
+    pub near_window: u64,
+    /// Answers from the response cache, by what came of the lookup.
+    pub response_cache: BTreeMap<&'static str, u64>,
+    /// Values of the override header that are none.
+    pub bad_overrides: u64,
+}
+
+/// The numbers of the Claude plane.
+#[derive(Debug, Default)]
+pub struct ClaudeStats {
+    totals: Mutex<Totals>,
+    identities: Mutex<HashMap<u32, Sum>>,
+    /// Time of calls by tier; the last place is for models outside the tiers.
+    durations: [Durations; ModelTier::COUNT + 1],
+    first_bytes: [Durations; ModelTier::COUNT + 1],
+    /// Time that a call waits for our own work before it goes on.
+    pub overhead: Durations,
+    /// Conversations that are remembered.
+    pub conversations: Gauge,
+    /// Conversations that made room for others.
+    pub evictions: Counter,
+    budgets: Mutex<BTreeMap<Arc<str>, BudgetState>>,
+    /// Whether calls are routed.
+    routes: std::sync::atomic::AtomicBool,
+}
+
+/// What is used of a budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BudgetState {
+    /// Spent in the running window, in pico-dollars; of a budget by identity, by the one that spent most.
+    pub spent: u64,
+    /// The limit, in pico-dollars.
+    pub limit: u64,
+    /// Calls that were turned away.
+    pub refused: u64,
+}
+
+impl ClaudeStats {
+    /// Numbers of a plane that routes, or only watches.
+    #[must_use]
+    pub fn new(routes: bool) -> Self {
+        Self { routes: routes.into(), ..Self::default() }
+    }
+
+    /// Whether calls are routed.
+    #[must_use]
+    pub fn is_routing(&self) -> bool {
+        self.routes.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Takes the record of a call that is over.
+    pub fn record(&self, call: &Call) {
+        let place = call.tier.map_or(ModelTier::COUNT, ModelTier::index);
+        if let Some(durations) = self.durations.get(place) {
+            durations.record(call.total_us);
+        }
+        if let (Some(durations), Some(us)) = (self.first_bytes.get(place), call.first_byte_us) {
+            durations.record(us);
+        }
+        self.overhead.record(call.overhead_us);
+        self.totals.lock().add(call);
+        if let Some(identity) = call.identity {
+            let mut identities = self.identities.lock();
+            if identities.len() < IDENTITIES || identities.contains_key(&identity) {
+                identities.entry(identity).or_default().add(call);
+            }
+        }
+    }
+
+    /// Changes counts that belong to no finished call.
+    pub fn note(&self, change: impl FnOnce(&mut Totals)) {
+        change(&mut self.totals.lock());
+    }
+
+    /// All counts as they are now.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.totals.lock().clone()
+    }
+
+    /// The identities that spent most, at most `count`, the dearest first.
+    #[must_use]
+    pub fn dearest(&self, count: usize) -> Vec<(u32, Sum)> {
+        let mut all: Vec<_> = self.identities.lock().iter().map(|(id, sum)| (*id, *sum)).collect();
+        all.sort_by_key(|(id, sum)| (std::cmp::Reverse(sum.cost), *id));
+        all.truncate(count);
+        all
+    }
+
+    /// Tells the state of a budget.
+    pub fn set_budget(&self, name: &Arc<str>, state: BudgetState) {
+        self.budgets.lock().insert(Arc::clone(name), state);
+    }
+
+    /// The budgets by name.
+    #[must_use]
+    pub fn budgets(&self) -> BTreeMap<Arc<str>, BudgetState> {
+        self.budgets.lock().clone()
+    }
+
+    /// Time of calls by tier, with the label of each.
+    pub(super) fn durations(&self) -> impl Iterator<Item = (&'static str, &Durations, &Durations)> {
+        let labels = ModelTier::ALL.into_iter().map(ModelTier::as_str).chain(["other"]);
+        let times = self.durations.iter().zip(&self.first_bytes);
+        labels.zip(times).map(|(label, (whole, first))| (label, whole, first))
+    }
+}
+
+impl Totals {
+    fn add(&mut self, call: &Call) {
+        let model = (call.tier, Arc::clone(&call.model));
+        self.all.add(call);
+        if let Some(tier) = call.tier {
+            if let Some(sum) = self.tiers.get_mut(tier.index()) {
+                sum.add(call);
+            }
+            if let Some(count) = self.refusals.get_mut(tier.index()) {
+                *count += u64::from(call.refused);
+            }
+        }
+        self.models.entry(model.clone()).or_default().add(call);
+        self.routes.entry(Arc::clone(&call.route)).or_default().add(call);
+        *self.statuses.entry((model, call.status)).or_default() += 1;
+        *self.decisions.entry((call.wanted, call.tier, call.reason.index())).or_default() += 1;
+        self.estimated += u64::from(call.is_estimated);
+        let is_answered = (200..300).contains(&call.status);
+        let is_unknown = !call.is_kept && (call.tokens.is_none() || call.cost.is_none());
+        self.usage_unknown += u64::from(is_answered && is_unknown);
+        self.would_save = self.would_save.saturating_add(call.would_save);
+        self.trimmed += u64::from(call.trimmed);
+        if let Some((what, is_hour)) = call.breakpoint
+            && let Some(count) =
+                self.breakpoints.get_mut(usize::from(is_hour)).and_then(|all| all.get_mut(what.index()))
+        {
+            *count += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Call, ClaudeStats, IDENTITIES};
+    use crate::config::ModelTier;
+
+    fn call(tier: Option<ModelTier>, cost: Option<u64>, identity: u32) -> Call {
+        Call { tier, wanted: tier, cost, identity: Some(identity), ..Call::example() }
+    }
+
+    #[test]
+    fn the_sums_by_tier_model_and_route_add_up() {
+        let stats = ClaudeStats::new(true);
+        stats.record(&call(Some(ModelTier::Economy), Some(20), 1));
+        stats.record(&call(Some(ModelTier::Economy), Some(40), 2));
+        stats.record(&call(None, None, 1));
+
+        let totals = stats.totals();
+        assert_eq!((totals.all.calls, totals.all.cost, totals.all.tokens.input), (3, 60, 30));
+        assert_eq!(totals.tiers[0].calls, 2);
+        assert_eq!(totals.models.values().map(|sum| sum.calls).sum::<u64>(), 3);
+        assert_eq!(totals.routes.values().map(|sum| sum.cost).sum::<u64>(), 60);
+        assert_eq!(totals.usage_unknown, 1);
+        assert_eq!((totals.all.saved_vs_requested(), totals.all.saved_vs_premium()), (0, 40));
+        assert_eq!(stats.dearest(1), [(2, totals_of(&stats, 2))]);
+    }
+
+    #[test]
+    fn a_kept_answer_is_a_call_that_cost_and_saved_nothing() {
+        let stats = ClaudeStats::new(true);
+        let kept = Call {
+            is_kept: true,
+            tokens: None,
+            cost: Some(0),
+            baseline_requested: 0,
+            baseline_premium: 0,
+            ..call(Some(ModelTier::Standard), None, 1)
+        };
+        stats.record(&kept);
+
+        let totals = stats.totals();
+        assert_eq!((totals.all.calls, totals.all.cost, totals.usage_unknown), (1, 0, 0));
+        assert_eq!((totals.all.saved_vs_requested(), totals.all.saved_vs_premium()), (0, 0));
+    }
+
+    fn totals_of(stats: &ClaudeStats, identity: u32) -> super::Sum {
+        stats.dearest(10).into_iter().find(|(id, _)| *id == identity).unwrap().1
+    }
+
+    #[test]
+    fn identities_are_bounded() {
+        let stats = ClaudeStats::new(true);
+        for identity in 0..u32::try_from(IDENTITIES).unwrap() + 5 {
+            stats.record(&call(None, Some(1), identity));
+        }
+
+        assert_eq!(stats.dearest(usize::MAX).len(), IDENTITIES);
+    }
+}
