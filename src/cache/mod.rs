@@ -3,7 +3,8 @@
 //! `rfc9111` decides (pure); `key`, `query`, `body` (with `json` and `graphql`), `identity` and `tags` name; `entry`, `coded`,
 //! `variants` and `memory` keep; `encode` makes codings of bodies; `flight` and `hit_for_miss` see to it that one request
 //! fetches for many; `fill` copies bodies on their way; `new_keys` bounds what a route may add; `scope`, `purge` and
-//! `prefixes` end entries; `observe` pretends; `redis` and `replicas` share all of it with other replicas; `store` puts these together for the
+//! `prefixes` end entries; `observe` pretends; `redis` and `replicas` share all of it with other replicas, and `shared`
+//! what other planes have to share there; `store` puts these together for the
 //! ingress plane and `stats` counts. Nothing here calls upstream, spawns a task or, `clock` and the deadlines of `redis`
 //! apart, reads a clock.
 //!
@@ -38,6 +39,7 @@ pub mod rfc9111;
 #[cfg(test)]
 mod samples;
 mod scope;
+mod shared;
 mod stats;
 mod store;
 mod tags;
@@ -58,6 +60,7 @@ pub use memory::Retired;
 pub use new_keys::NewKeys;
 pub use purge::{Culprit, Generation};
 pub use query::{QueryRule, parameter};
+pub use redis::{HeldNote, OpenedNote};
 pub use scope::Scope;
 pub use stats::CacheStats;
 pub use store::{Cache, Lookup, Peek, PurgeOutcome, Settings, Turn};

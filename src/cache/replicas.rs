@@ -44,7 +44,7 @@ const LONGEST_LOOK: Duration = Duration::from_millis(25);
 /// The shared tier, with what the cache needs to use it.
 #[derive(Debug)]
 pub(super) struct Replicas {
-    tier: Arc<RedisTier>,
+    pub(super) tier: Arc<RedisTier>,
     clock: Clock,
     /// Questions under way: one answer does for all who ask for the same key.
     questions: Flight,

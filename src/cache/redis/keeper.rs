@@ -103,6 +103,9 @@ impl RedisTier {
         self.catch_up(kept, &mut listening).await?;
         self.flush_over(kept, &mut listening).await?;
         self.try_out(&connections).await?;
+        if let Some(mut connection) = connections.first().cloned() {
+            self.bring_sums(&mut connection).await;
+        }
         self.found(connections);
         Ok((listening, pushes))
     }

@@ -31,6 +31,21 @@ impl Names {
         format!("{}v:{{{}}}:{}", self.prefix, resource.name(), hex(digest))
     }
 
+    /// A sum that replicas share.
+    pub(super) fn sum(&self, name: &str) -> String {
+        format!("{}s:{name}", self.prefix)
+    }
+
+    /// What a process left for the next one of its name.
+    pub(super) fn note(&self, name: &str) -> String {
+        format!("{}n:{{{name}}}", self.prefix)
+    }
+
+    /// Which process holds the name of a note.
+    pub(super) fn holder(&self, name: &str) -> String {
+        format!("{}n:{{{name}}}:by", self.prefix)
+    }
+
     /// The lease of a fetch. `wanted` is the resource, or the variant of it that is fetched.
     pub(super) fn lease(&self, resource: &Key, wanted: &Key) -> String {
         let name = resource.name();

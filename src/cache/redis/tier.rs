@@ -24,6 +24,7 @@ use super::{
     names::Names,
     position::{MarkId, Position},
     server::{Conn, Server},
+    sums::Sums,
     value::{Answer, Frame, Keys, Now, Refused, Value, Varying},
     writer::Queue,
 };
@@ -79,6 +80,7 @@ pub(in crate::cache) struct RedisTier {
     /// When it was lost, in monotonic milliseconds and one more; zero while it is there.
     down_since: AtomicU64,
     pub(super) queues: Box<[Queue]>,
+    pub(super) sums: Sums,
 }
 
 #[derive(Debug)]
@@ -131,6 +133,7 @@ impl RedisTier {
             failures: Mutex::new(Failures { count: 0, since: Instant::now() }),
             down_since: AtomicU64::new(clock.now_ms().saturating_add(1)),
             queues,
+            sums: Sums::default(),
         })
     }
 

@@ -23,7 +23,7 @@ use crate::{
 const ROOM: usize = 4096;
 
 /// Deletes a lease if it is still the caller's.
-const RELEASE: &str =
+pub(super) const RELEASE: &str =
     "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0";
 
 /// Jobs that wait for one connection.
