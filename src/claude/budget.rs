@@ -1,0 +1,329 @@
+//! Limits on what is spent: an estimate is reserved before a call and settled after it.
+//!
+//! Windows are fixed: a window of a day begins at midnight UTC. What is spent is counted in this process at all times;
+//! where replicas share a store, the store's count is believed instead, and while it does not answer our own goes on.
+
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+
+use crate::{
+    config::{self, BudgetBy, ModelTier, Share},
+    telemetry::claude::{BudgetState, ClaudeStats},
+};
+
+/// Pico-dollars in a micro-dollar.
+const PICOS: u64 = 1_000_000;
+
+/// Counts of one budget that are kept apart: identities of a window.
+const MOST_COUNTS: usize = 50_000;
+
+/// A sum that replicas share, in pico-dollars.
+pub trait SharedSums: Send + Sync + 'static {
+    /// Adds to a sum, which ends by itself after `life`, and returns the new one; `None` when the store does not answer in
+    /// time.
+    fn add<'a>(&'a self, name: &'a str, amount: i64, life: Duration) -> Adding<'a>;
+}
+
+/// The future of [`SharedSums::add`], behind a pointer so that the trait can be used as an object.
+pub type Adding<'a> = Pin<Box<dyn Future<Output = Option<i64>> + Send + 'a>>;
+
+/// The budgets of the plane.
+pub(super) struct Budgets {
+    rules: Vec<Rule>,
+    shared: Option<Arc<dyn SharedSums>>,
+    stats: Arc<ClaudeStats>,
+    /// What is spent, by budget, window and identity.
+    spent: Mutex<HashMap<(usize, u64, u64), u64>>,
+}
+
+struct Rule {
+    name: Arc<str>,
+    window_s: u64,
+    limit: u64,
+    soft: Share,
+    by: BudgetBy,
+    tier: Option<ModelTier>,
+    serious_exempt: bool,
+}
+
+/// Whom a call is charged to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Charged {
+    /// The keyed hash of the identity.
+    pub(super) identity: u64,
+    /// The tier of the model, as far as it has one.
+    pub(super) tier: Option<ModelTier>,
+    /// Whether the turn is serious.
+    pub(super) is_serious: bool,
+    /// What the call will cost by estimate, in pico-dollars.
+    pub(super) estimate: u64,
+}
+
+/// What a call holds of the budgets until it is settled.
+#[derive(Debug, Default)]
+pub(super) struct Reserved {
+    sums: Vec<(usize, u64, u64)>,
+    estimate: u64,
+}
+
+/// Why a call may not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Exhausted {
+    /// The budget.
+    pub(super) name: Arc<str>,
+    /// Seconds until its window ends.
+    pub(super) retry_after_s: u64,
+}
+
+impl Budgets {
+    pub(super) fn new(
+        written: &[config::Budget],
+        shared: Option<Arc<dyn SharedSums>>,
+        stats: Arc<ClaudeStats>,
+    ) -> Self {
+        let rules = written.iter().map(|budget| Rule {
+            name: Arc::from(budget.name.as_str()),
+            window_s: budget.window.as_secs().max(1),
+            limit: budget.limit.micros().saturating_mul(PICOS),
+            soft: budget.soft,
+            by: budget.by,
+            tier: budget.tier,
+            serious_exempt: budget.serious_exempt,
+        });
+        let rules: Vec<_> = rules.collect();
+        for rule in &rules {
+            stats.set_budget(&rule.name, BudgetState { limit: rule.limit, ..BudgetState::default() });
+        }
+        Self { rules, shared, stats, spent: Mutex::default() }
+    }
+
+    /// Whether a budget that a call falls under is past its soft limit, as far as this process knows.
+    pub(super) fn is_soft(&self, charged: &Charged, unix_s: u64) -> bool {
+        let spent = self.spent.lock();
+        self.rules.iter().enumerate().any(|(index, rule)| {
+            rule.covers(charged)
+                && spent.get(&rule.key(index, charged, unix_s)).copied().unwrap_or(0)
+                    >= rule.soft.of(rule.limit)
+        })
+    }
+
+    /// Reserves the estimate of a call in all budgets that it falls under.
+    ///
+    /// # Errors
+    /// The first budget that is used up; then nothing is reserved.
+    pub(super) async fn reserve(&self, charged: Charged, unix_s: u64) -> Result<Reserved, Exhausted> {
+        let mut reserved = Reserved { sums: Vec::new(), estimate: charged.estimate };
+        for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.covers(&charged)) {
+            let key = rule.key(index, &charged, unix_s);
+            let amount = i64::try_from(charged.estimate).unwrap_or(i64::MAX);
+            let spent = self.add(rule, key, amount).await;
+            reserved.sums.push(key);
+            // What was spent before decides, so that one large call near the end is not starved.
+            let before = spent.saturating_sub(charged.estimate);
+            if before >= rule.limit && !(rule.serious_exempt && charged.is_serious) {
+                self.note_refusal(rule);
+                self.settle(reserved, 0).await;
+                return Err(Exhausted { name: Arc::clone(&rule.name), retry_after_s: rule.rest(unix_s) });
+            }
+        }
+        Ok(reserved)
+    }
+
+    /// Puts what a call did cost in the place of its estimate.
+    pub(super) async fn settle(&self, reserved: Reserved, cost: u64) {
+        let difference = i128::from(cost) - i128::from(reserved.estimate);
+        let difference = i64::try_from(difference).unwrap_or(0);
+        for key in reserved.sums {
+            if let Some(rule) = self.rules.get(key.0).filter(|_| difference != 0) {
+                self.add(rule, key, difference).await;
+            }
+        }
+    }
+
+    /// Whether there is a budget at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    async fn add(&self, rule: &Rule, key: (usize, u64, u64), amount: i64) -> u64 {
+        let own = self.add_here(rule, key, amount);
+        let Some(shared) = &self.shared else { return own };
+        let name = format!("{}:{}:{:x}", rule.name, key.1, key.2);
+        let life = Duration::from_secs(rule.window_s.saturating_mul(2));
+        let Some(sum) = shared.add(&name, amount, life).await else { return own };
+        let sum = u64::try_from(sum).unwrap_or(0);
+        // Others spend too: what this process believes until the store is gone is the store's count.
+        self.spent.lock().insert(key, sum);
+        self.tell(rule, sum);
+        sum
+    }
+
+    fn add_here(&self, rule: &Rule, key: (usize, u64, u64), amount: i64) -> u64 {
+        let mut spent = self.spent.lock();
+        if spent.len() >= MOST_COUNTS {
+            spent.retain(|(index, window, _), _| *index != key.0 || *window == key.1);
+        }
+        let sum = spent.entry(key).or_default();
+        *sum = sum.saturating_add_signed(amount);
+        let sum = *sum;
+        drop(spent);
+        self.tell(rule, sum);
+        sum
+    }
+
+    fn tell(&self, rule: &Rule, spent: u64) {
+        let before = self.stats.budgets().get(&rule.name).copied().unwrap_or_default();
+        self.stats.set_budget(&rule.name, BudgetState { spent, limit: rule.limit, ..before });
+    }
+
+    fn note_refusal(&self, rule: &Rule) {
+        let before = self.stats.budgets().get(&rule.name).copied().unwrap_or_default();
+        self.stats.set_budget(&rule.name, BudgetState { refused: before.refused + 1, ..before });
+    }
+}
+
+impl Rule {
+    fn covers(&self, charged: &Charged) -> bool {
+        self.by != BudgetBy::Tier || (self.tier.is_some() && self.tier == charged.tier)
+    }
+
+    fn key(&self, index: usize, charged: &Charged, unix_s: u64) -> (usize, u64, u64) {
+        let identity = if self.by == BudgetBy::Identity { charged.identity } else { 0 };
+        (index, unix_s / self.window_s, identity)
+    }
+
+    /// Seconds until the running window ends.
+    const fn rest(&self, unix_s: u64) -> u64 {
+        self.window_s - unix_s % self.window_s
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
+        },
+        time::Duration,
+    };
+
+    use super::{Adding, Budgets, Charged, SharedSums};
+    use crate::{
+        config::{self, BudgetBy, ModelTier, Share, Usd},
+        telemetry::claude::ClaudeStats,
+    };
+
+    const DAY: u64 = 86_400;
+
+    fn budget(by: BudgetBy) -> config::Budget {
+        config::Budget {
+            name: "day".to_owned(),
+            limit: Usd::from_micros(100),
+            soft: Share::percent(80),
+            by,
+            tier: (by == BudgetBy::Tier).then_some(ModelTier::Premium),
+            ..config::Budget::default()
+        }
+    }
+
+    fn budgets(written: config::Budget, shared: Option<Arc<dyn SharedSums>>) -> Budgets {
+        Budgets::new(&[written], shared, Arc::new(ClaudeStats::new(true)))
+    }
+
+    fn charged(micros: u64) -> Charged {
+        Charged {
+            identity: 1,
+            tier: Some(ModelTier::Standard),
+            is_serious: false,
+            estimate: micros * super::PICOS,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_spent_budget_refuses_until_its_window_ends() {
+        let budgets = budgets(budget(BudgetBy::All), None);
+        let first = budgets.reserve(charged(60), DAY + 10).await.unwrap();
+        budgets.settle(first, 100 * super::PICOS).await;
+
+        let refused = budgets.reserve(charged(1), DAY + 20).await.unwrap_err();
+
+        assert_eq!((refused.name.as_ref(), refused.retry_after_s), ("day", DAY - 20));
+        assert!(budgets.reserve(charged(1), 2 * DAY).await.is_ok(), "a new window");
+        assert_eq!(budgets.stats.budgets()["day"].refused, 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_reserved_counts_before_it_is_settled() {
+        let budgets = budgets(budget(BudgetBy::All), None);
+        let _held = budgets.reserve(charged(100), 0).await.unwrap();
+
+        assert!(budgets.is_soft(&charged(1), 0));
+        assert!(budgets.reserve(charged(1), 0).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_refused_call_gives_back_what_it_had_reserved() {
+        let budgets = budgets(budget(BudgetBy::All), None);
+        let held = budgets.reserve(charged(100), 0).await.unwrap();
+        assert!(budgets.reserve(charged(50), 0).await.is_err());
+        budgets.settle(held, 0).await;
+
+        assert!(!budgets.is_soft(&charged(1), 0));
+        assert!(budgets.reserve(charged(1), 0).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn identities_and_tiers_are_counted_apart() {
+        let by_identity = budgets(budget(BudgetBy::Identity), None);
+        let _held = by_identity.reserve(charged(100), 0).await.unwrap();
+        assert!(by_identity.reserve(charged(1), 0).await.is_err());
+        assert!(by_identity.reserve(Charged { identity: 2, ..charged(1) }, 0).await.is_ok());
+
+        let by_tier = budgets(budget(BudgetBy::Tier), None);
+        let premium = |micros| Charged { tier: Some(ModelTier::Premium), ..charged(micros) };
+        let _held = by_tier.reserve(premium(100), 0).await.unwrap();
+        assert!(by_tier.reserve(premium(1), 0).await.is_err());
+        assert!(by_tier.reserve(charged(1), 0).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn serious_turns_may_be_exempt() {
+        let budgets = budgets(config::Budget { serious_exempt: true, ..budget(BudgetBy::All) }, None);
+        let _held = budgets.reserve(charged(100), 0).await.unwrap();
+
+        assert!(budgets.reserve(Charged { is_serious: true, ..charged(1) }, 0).await.is_ok());
+        assert!(budgets.reserve(charged(1), 0).await.is_err());
+    }
+
+    #[derive(Default)]
+    struct Store {
+        sum: AtomicI64,
+        is_down: AtomicBool,
+    }
+
+    impl SharedSums for Store {
+        fn add<'a>(&'a self, _: &'a str, amount: i64, _: Duration) -> Adding<'a> {
+            Box::pin(async move {
+                (!self.is_down.load(Relaxed)).then(|| self.sum.fetch_add(amount, Relaxed) + amount)
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn replicas_share_a_budget_and_go_on_alone_while_the_store_is_down() {
+        let store = Arc::new(Store::default());
+        let replica = || budgets(budget(BudgetBy::All), Some(Arc::clone(&store) as Arc<dyn SharedSums>));
+        let (a, b) = (replica(), replica());
+        let held = a.reserve(charged(100), 0).await.unwrap();
+        assert!(b.reserve(charged(1), 0).await.is_err(), "the other replica spent it");
+        a.settle(held, 90 * super::PICOS).await;
+        assert!(b.reserve(charged(1), 0).await.is_ok());
+
+        store.is_down.store(true, Relaxed);
+
+        assert!(b.reserve(charged(50), 0).await.is_ok());
+        assert!(b.reserve(charged(1), 0).await.is_err(), "its own count goes on from the shared one");
+    }
+}

@@ -1,0 +1,113 @@
+//! What a call costs, from the tokens that the API says it used.
+//!
+//! A call is priced by one row of one model; there is no price where the row has none for what was asked, and none is
+//! ever made up. What a call would have cost elsewhere is in [`Baselines`], on caches simulated by [`Simulated`].
+
+mod savings;
+mod simulated;
+
+use super::{
+    catalog::{Price, Rates},
+    money::PicoUsd,
+};
+
+pub use self::{
+    savings::{Asked, Baselines, Savings},
+    simulated::{Mark, Prompt, Simulated},
+};
+
+/// The tokens of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tokens {
+    /// Prompt that the cache has no part in.
+    pub input: u64,
+    /// Answer.
+    pub output: u64,
+    /// Read from the cache.
+    pub cache_read: u64,
+    /// Written to the cache for 5 minutes.
+    pub cache_write_5m: u64,
+    /// Written to the cache for an hour.
+    pub cache_write_1h: u64,
+}
+
+impl Tokens {
+    /// Tokens of the whole prompt, which decide the band of prices.
+    #[must_use]
+    pub const fn prompt(&self) -> u64 {
+        self.input
+            .saturating_add(self.cache_read)
+            .saturating_add(self.cache_write_5m)
+            .saturating_add(self.cache_write_1h)
+    }
+}
+
+/// What a call was sent with that changes its price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// It is part of a batch: half the price.
+    pub is_batch: bool,
+    /// `inference_geo: us`: a tenth more.
+    pub is_geo_us: bool,
+    /// `speed: fast`: other prices.
+    pub is_fast: bool,
+}
+
+/// How long an entry of the prompt cache lives since its last use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ttl {
+    /// Five minutes.
+    FiveMinutes,
+    /// An hour.
+    OneHour,
+}
+
+impl Ttl {
+    /// The word in calls, in the file and in labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FiveMinutes => "5m",
+            Self::OneHour => "1h",
+        }
+    }
+
+    /// Its length.
+    #[must_use]
+    pub const fn seconds(self) -> u64 {
+        match self {
+            Self::FiveMinutes => 300,
+            Self::OneHour => 3_600,
+        }
+    }
+
+    /// The price of a token written for so long.
+    #[must_use]
+    pub const fn write_rate(self, rates: &Rates) -> u64 {
+        match self {
+            Self::FiveMinutes => rates.cache_write_5m,
+            Self::OneHour => rates.cache_write_1h,
+        }
+    }
+}
+
+/// What a call costs; nothing where the row has no price for `speed: fast`. Rounded once, at the end.
+#[must_use]
+pub fn cost(price: &Price, tokens: &Tokens, terms: Terms) -> Option<PicoUsd> {
+    let rates = if terms.is_fast { price.fast()? } else { price.rates(tokens.prompt()) };
+    let sum: PicoUsd = [
+        (tokens.input, rates.input),
+        (tokens.output, rates.output),
+        (tokens.cache_read, rates.cache_read),
+        (tokens.cache_write_5m, rates.cache_write_5m),
+        (tokens.cache_write_1h, rates.cache_write_1h),
+    ]
+    .into_iter()
+    .map(|(tokens, rate)| PicoUsd::of_tokens(tokens, rate))
+    .sum();
+    let (numerator, divisor) = if terms.is_geo_us { (11, 10) } else { (1, 1) };
+    Some(sum.times(numerator, if terms.is_batch { divisor * 2 } else { divisor }))
+}
+
+#[cfg(test)]
+mod tests;
