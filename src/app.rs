@@ -1,6 +1,7 @@
 //! Puts the planes together: the one place that names all of them. Builds everything from one configuration, opens the
 //! listeners, starts the workers, and takes it all down again in order.
 
+mod claude;
 mod explain;
 mod plugs;
 mod workers;
@@ -27,6 +28,7 @@ use self::{
 use crate::{
     admin::{Admin, AdminService, ControlService, IngressPart, Sources},
     cache::{Cache, Clock, Settings, observe::Observer},
+    claude::{Claude, Worker as ClaudeWorker},
     config::{self, Config, Loaded, PathDetail, RuntimeMode},
     ingress::{self, Ingress, Taken},
     net::{
@@ -64,6 +66,7 @@ pub struct Running {
 #[derive(Clone, Copy, Debug, Default)]
 struct Addresses {
     ingress: Option<SocketAddr>,
+    claude: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     control: Option<SocketAddr>,
 }
@@ -72,12 +75,16 @@ struct Addresses {
 struct Plan {
     config: Arc<Config>,
     drain: Drain,
+    /// The end of the listeners that the backend calls out through: it comes after its last request.
+    egress: Drain,
     pace: Arc<Pace>,
     telemetry: Arc<Telemetry>,
     beats: Arc<Beats>,
     /// The plane, and the gate that all its workers share.
     ingress: Option<(Arc<Ingress>, Arc<Gate>)>,
     upstream: Option<Arc<Upstream>>,
+    /// The plane for calls to Claude, and the gate that all its workers share.
+    claude: Option<(Arc<Claude>, Arc<Gate>)>,
     cache: Arc<Cache>,
     admin: Arc<Admin>,
     /// Kept alive here, as telemetry holds it weakly.
@@ -109,10 +116,10 @@ impl App {
         let plan = Arc::new(plan);
         for index in 0..shares {
             let (plan, ready) = (Arc::clone(&plan), ready_tx.clone());
-            let Some(socket) = sockets.ingress.pop() else { break };
+            let sockets = (sockets.ingress.pop(), sockets.claude.pop());
             let runtime = workers::ingress_runtime(config.runtime.mode, workers);
             running.spawn(&format!("ingress-{index}"), move || {
-                workers::run(runtime, ready, &plan.pace, &plan.drain, || plan.serve_ingress(socket, index));
+                workers::run(runtime, ready, &plan.pace, &plan.drain, || plan.serve_clients(sockets, index));
             })?;
         }
         if plan.cache.redis().is_some() {
@@ -139,6 +146,7 @@ impl App {
             mode = config.runtime.mode.as_str(),
             ingress = addresses.ingress.map(tracing::field::display),
             backend = config.ingress.as_ref().map(|ingress| tracing::field::display(&ingress.backend)),
+            claude = addresses.claude.map(tracing::field::display),
             admin = addresses.admin.map(tracing::field::display),
             control = addresses.control.map(tracing::field::display),
             "touchline is up"
@@ -152,14 +160,7 @@ impl Plan {
         let drain = Drain::new();
         let pace = Arc::new(Pace::default());
         let entries = Entries::new(&config, &hash);
-        let service = config.telemetry.service.clone().unwrap_or_else(|| "touchline".to_owned());
-        let facts = Facts {
-            service,
-            version: env!("CARGO_PKG_VERSION"),
-            pod: config::host_name(),
-            config_hash: hash,
-        };
-        let telemetry = Telemetry::new(&config.telemetry, facts, sink);
+        let telemetry = Telemetry::new(&config.telemetry, facts(&config, hash), sink);
         let clock = Clock::system();
         let cache = Cache::new(&Settings::from(&config.cache)).shared(&config.cache, clock);
         let cache = Arc::new(cache.context("reading the certificates of cache.redis")?);
@@ -221,15 +222,53 @@ impl Plan {
             }
             _ => None,
         };
-        Ok(Self { config, drain, pace, telemetry, beats, ingress, upstream, cache, admin, _sizes: sizes })
+        let claude = claude::plane(&config, &telemetry, &cache, &drain)?;
+        Ok(Self {
+            config,
+            drain,
+            egress: Drain::new(),
+            pace,
+            telemetry,
+            beats,
+            ingress,
+            upstream,
+            claude,
+            cache,
+            admin,
+            _sizes: sizes,
+        })
     }
 
-    /// Runs on a worker: accepts and serves clients.
-    fn serve_ingress(&self, socket: std::net::TcpListener, index: usize) -> anyhow::Result<()> {
+    /// Runs on a worker: accepts and serves clients, and the backend where it is one.
+    fn serve_clients(
+        &self,
+        (ingress, claude): (Option<std::net::TcpListener>, Option<std::net::TcpListener>),
+        index: usize,
+    ) -> anyhow::Result<()> {
+        self.beats.spawn(index, &self.drain);
+        if let Some(socket) = ingress {
+            self.serve_ingress(socket)?;
+        }
+        let (Some(socket), Some((claude, gate))) = (claude, &self.claude) else { return Ok(()) };
+        let serving = Serving {
+            service: Arc::new(ClaudeWorker::new(Arc::clone(claude))),
+            gate: Arc::clone(gate),
+            limits: Claude::connection_limits(),
+            http2: None,
+            buffers: Arc::default(),
+            drain: self.egress.clone(),
+        };
+        serve::spawn(socket, serving).context("registering the claude listener")?;
+        let is_per_core = self.config.runtime.mode == RuntimeMode::PerCore;
+        let shares = if is_per_core { workers::count(&self.config.runtime) } else { 1 };
+        workers::spawn_egress(&self.drain, shares + self.redis_tasks(), self.egress.clone());
+        Ok(())
+    }
+
+    fn serve_ingress(&self, socket: std::net::TcpListener) -> anyhow::Result<()> {
         let (Some((ingress, gate)), Some(section)) = (&self.ingress, &self.config.ingress) else {
             return Ok(());
         };
-        self.beats.spawn(index, &self.drain);
         let serving = Serving {
             service: Arc::new(ingress::Worker::new(Arc::clone(ingress))),
             gate: Arc::clone(gate),
@@ -255,6 +294,15 @@ impl Plan {
             let cache = Arc::clone(&self.cache);
             workers::spawn_until_last(&self.drain, own, is_done(), async move { cache.write(index).await });
         }
+        if let Some((stats, name)) = self.telemetry.claude().zip(claude::keeping::note_name(&self.config)) {
+            claude::keeping::spawn(&self.cache, stats, name, own, &self.drain);
+        }
+    }
+
+    /// How many tasks [`Self::keep_redis`] spawns, which end after all others.
+    fn redis_tasks(&self) -> usize {
+        let counts = usize::from(claude::keeping::note_name(&self.config).is_some());
+        self.cache.redis().map_or(0, |_| self.cache.writers() + 1 + counts)
     }
 
     /// Runs on the operators' thread: the admin and control listeners, and what is done beside requests.
@@ -308,6 +356,12 @@ impl Running {
     #[must_use]
     pub const fn ingress(&self) -> Option<SocketAddr> {
         self.addresses.ingress
+    }
+
+    /// Where calls to Claude are taken.
+    #[must_use]
+    pub const fn claude(&self) -> Option<SocketAddr> {
+        self.addresses.claude
     }
 
     /// Where operators read.
@@ -367,6 +421,12 @@ impl Running {
     }
 }
 
+/// What this process is.
+fn facts(config: &Config, config_hash: String) -> Facts {
+    let service = config.telemetry.service.clone().unwrap_or_else(|| "touchline".to_owned());
+    Facts { service, version: env!("CARGO_PKG_VERSION"), pod: config::host_name(), config_hash }
+}
+
 /// A time without the microseconds that it took to ask for it.
 fn whole_ms(time: Duration) -> Duration {
     const STEP: u64 = 10;
@@ -377,6 +437,7 @@ fn whole_ms(time: Duration) -> Duration {
 /// The listening sockets, bound before any thread runs, so that a taken address is an error of the start.
 struct Sockets {
     ingress: Vec<std::net::TcpListener>,
+    claude: Vec<std::net::TcpListener>,
     admin: Option<std::net::TcpListener>,
     control: Option<std::net::TcpListener>,
 }
@@ -392,6 +453,11 @@ impl Sockets {
             ingress: match &config.ingress {
                 Some(ingress) => listener::bind(ingress.listen, shares)
                     .with_context(|| format!("opening ingress.listen on {}", ingress.listen))?,
+                None => Vec::new(),
+            },
+            claude: match &config.claude {
+                Some(claude) => listener::bind(claude.listen, shares)
+                    .with_context(|| format!("opening claude.listen on {}", claude.listen))?,
                 None => Vec::new(),
             },
             admin: config.admin.on().map(|admin| one("admin.listen", admin.listen)).transpose()?.flatten(),
@@ -410,6 +476,7 @@ impl Sockets {
         };
         Ok(Addresses {
             ingress: address(self.ingress.first())?,
+            claude: address(self.claude.first())?,
             admin: address(self.admin.as_ref())?,
             control: address(self.control.as_ref())?,
         })

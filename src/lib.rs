@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod app;
 pub mod cache;
+pub mod claude;
 pub mod cli;
 pub mod config;
 pub mod ingress;

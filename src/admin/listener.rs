@@ -38,6 +38,7 @@ enum Path {
     Health,
     PerformanceMetrics,
     PerformanceHealth,
+    Claude,
     CacheStats,
     CacheClear,
     Advise,
@@ -54,6 +55,7 @@ impl Path {
             "/health" => Self::Health,
             "/performance/metrics" => Self::PerformanceMetrics,
             "/performance/health" => Self::PerformanceHealth,
+            "/performance/claude" => Self::Claude,
             "/performance/cache/stats" => Self::CacheStats,
             "/performance/cache/clear" => Self::CacheClear,
             "/api/v1/advise" => Self::Advise,
@@ -173,6 +175,7 @@ impl Admin {
             Path::Health => Ok(self.health().await),
             Path::PerformanceMetrics => Ok(self.performance_metrics(query::window(query, Window::OneHour)?)),
             Path::PerformanceHealth => Ok(self.performance_health(query::is_strict(query)?)),
+            Path::Claude => Ok(self.claude_performance()),
             Path::CacheStats => Ok(self.cache_stats(query::window(query, Window::OneHour)?)),
             // Both are answered before it comes to this.
             Path::CacheClear | Path::Advise => Err(Reply::not_allowed("POST")),
@@ -207,9 +210,13 @@ impl Admin {
 fn is_taken(path: &str, performance: bool, health: bool) -> bool {
     match Path::of(path) {
         Some(Path::Health) => health,
-        Some(Path::PerformanceMetrics | Path::PerformanceHealth | Path::CacheStats | Path::CacheClear) => {
-            performance
-        }
+        Some(
+            Path::PerformanceMetrics
+            | Path::PerformanceHealth
+            | Path::Claude
+            | Path::CacheStats
+            | Path::CacheClear,
+        ) => performance,
         Some(Path::Page | Path::Style | Path::Livez | Path::Readyz | Path::Metrics | Path::Advise) | None => {
             false
         }

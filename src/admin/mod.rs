@@ -7,6 +7,7 @@
 mod advise;
 mod answer;
 mod cache;
+mod claude;
 mod control;
 mod entry;
 #[cfg(test)]

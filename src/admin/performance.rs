@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::admin::{
     Admin,
     answer::Reply,
+    claude::ModelRouting,
     shapes::{Metric, Nothing, Ordered, RealTime, RedisStats, RouteFacts, timestamp},
 };
 use crate::telemetry::{
@@ -62,28 +63,6 @@ struct Insight {
     suggestion: String,
 }
 
-/// Without a plane for models there were no calls; what they would have cost is not known.
-#[derive(Serialize)]
-struct ModelRouting {
-    total_requests: u64,
-    economy_usage: u64,
-    standard_usage: u64,
-    premium_usage: u64,
-    cost_savings: f64,
-    economy_percentage: f64,
-    standard_percentage: f64,
-    premium_percentage: f64,
-    average_cost_savings: f64,
-    input_tokens: Option<u64>,
-    cache_read_tokens: Option<u64>,
-    cache_write_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-    cost_usd: Option<f64>,
-    saved_usd_vs_requested: Option<f64>,
-    saved_usd_vs_premium: Option<f64>,
-    estimated_calls: Option<u64>,
-}
-
 #[derive(Serialize)]
 struct SystemHealth {
     redis_available: bool,
@@ -120,6 +99,7 @@ impl Admin {
         let at = OffsetDateTime::now_utc();
         let facts = self.telemetry.facts();
         let redis = self.telemetry.redis();
+        let claude = self.telemetry.claude();
         let answer = PerformanceMetrics {
             timestamp: timestamp(at),
             performance_summary: self.summary(window, now),
@@ -128,13 +108,13 @@ impl Admin {
                 self.telemetry.cache_sizes().unwrap_or_default().entries,
             ),
             database_stats: Nothing {},
-            model_routing_stats: ModelRouting::absent(),
+            model_routing_stats: ModelRouting::new(claude.as_deref()),
             real_time_metrics: RealTime::new(at, self.telemetry.realtime(now)),
             system_health: SystemHealth {
                 redis_available: redis.is_some_and(|redis| redis.is_up()),
                 connection_pooling: false,
                 metrics_collection: true,
-                cost_optimization: false,
+                cost_optimization: claude.is_some_and(|stats| stats.is_routing()),
             },
             touchline: Touchline {
                 version: facts.version,
@@ -184,30 +164,6 @@ impl Metrics {
     fn new(metrics: impl Iterator<Item = (String, Metric)>) -> Self {
         let metrics: Vec<_> = metrics.collect();
         Self { count: metrics.iter().map(|(_, metric)| metric.count()).sum(), metrics: Ordered(metrics) }
-    }
-}
-
-impl ModelRouting {
-    const fn absent() -> Self {
-        Self {
-            total_requests: 0,
-            economy_usage: 0,
-            standard_usage: 0,
-            premium_usage: 0,
-            cost_savings: 0.0,
-            economy_percentage: 0.0,
-            standard_percentage: 0.0,
-            premium_percentage: 0.0,
-            average_cost_savings: 0.0,
-            input_tokens: None,
-            cache_read_tokens: None,
-            cache_write_tokens: None,
-            output_tokens: None,
-            cost_usd: None,
-            saved_usd_vs_requested: None,
-            saved_usd_vs_premium: None,
-            estimated_calls: None,
-        }
     }
 }
 

@@ -198,8 +198,13 @@ impl Backend {
         *request.uri_mut() = http::Uri::from_static(HEALTH_PATH);
         request.headers_mut().insert(header::HOST, self.client.upstream().authority().clone());
         let (parts, ()) = request.into_parts();
-        let call =
-            Call { body: Body::Empty, interim: None, first_byte: Some(HEALTH_PATIENCE), bulkhead: None };
+        let call = Call {
+            body: Body::Empty,
+            interim: None,
+            first_byte: Some(HEALTH_PATIENCE),
+            bulkhead: None,
+            is_fresh: false,
+        };
         let down = |why: &'static str| BackendDown(why.into());
         let reply = self.client.call(Head::of(&parts), call, &mut Timing::default()).await;
         let reply = reply.map_err(|error| down(error.refusal().as_str()))?;

@@ -226,6 +226,20 @@ pub(super) fn spawn_until_last(
     });
 }
 
+/// Keeps the listeners of an egress open until only `own` tasks are left: the backend may call out for as long as a request
+/// of its own is in flight. Then they close, and what is in flight on them is waited for.
+pub(super) fn spawn_egress(drain: &Drain, own: usize, egress: Drain) {
+    let (closing, others) = (drain.reached(Phase::Closing), drain.clone());
+    drain.spawn(async move {
+        closing.await;
+        while others.tasks() > own {
+            tokio::time::sleep(STEP).await;
+        }
+        egress.advance(Phase::Closing);
+        egress.finished().await;
+    });
+}
+
 /// Brings the gauges of an upstream up to date until shutdown.
 pub(super) fn spawn_refreshing(upstream: Arc<Upstream>, drain: &Drain) {
     let mut closing = drain.reached(Phase::Closing);

@@ -34,7 +34,7 @@ enum Command {
     Demo(demo::Arguments),
     /// Check a configuration and say everything that is wrong with it
     Check(check::CheckArgs),
-    /// Say why a URL is cached, or why it is not
+    /// Say why a URL is cached, or why it is not; or which model answers a call to Claude
     Explain(explain::Arguments),
     /// Say what a running touchline that observes would cache, for how long, as routes to paste
     Advise(advise::Arguments),

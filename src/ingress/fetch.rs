@@ -163,6 +163,7 @@ pub(super) async fn ask(
         interim: exchange.interim.clone(),
         first_byte: exchange.route.first_byte,
         bulkhead: exchange.route.bulkhead.clone(),
+        is_fresh: false,
     };
     let clock = exchange.ingress().clock;
     let mut timing = Timing::default();

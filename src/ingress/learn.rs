@@ -86,7 +86,13 @@ async fn read(client: &Client, path: &str) -> Option<Vec<(String, Vec<String>)>>
     *request.uri_mut() = path.parse().ok()?;
     request.headers_mut().insert(header::HOST, client.upstream().authority().clone());
     let (parts, ()) = request.into_parts();
-    let call = Call { body: Body::Empty, interim: None, first_byte: Some(PATIENCE), bulkhead: None };
+    let call = Call {
+        body: Body::Empty,
+        interim: None,
+        first_byte: Some(PATIENCE),
+        bulkhead: None,
+        is_fresh: false,
+    };
     let reply = client.call(Head::of(&parts), call, &mut Timing::default()).await.ok()?;
     if !reply.response.status().is_success() {
         debug!(status = reply.response.status().as_u16(), "the backend has no OpenAPI document there");

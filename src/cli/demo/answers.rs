@@ -103,6 +103,18 @@ pub(super) fn chat(user: &str, message: &str) -> Value {
     })
 }
 
+/// The answer of a model, as the application passes it on.
+pub(super) fn asked(user: &str, answer: &Value) -> Value {
+    json!({
+        "success": true,
+        "response": answer.pointer("/content/0/text"),
+        "model": answer.get("model"),
+        "user_id": user,
+        "session_id": session_of(user),
+        "timestamp": timestamp(),
+    })
+}
+
 pub(super) fn sessions(user: &str) -> Value {
     json!({
         "user_id": user,
@@ -159,7 +171,7 @@ pub(super) fn http_date() -> Option<String> {
     Some(text.replace("+0000", "GMT"))
 }
 
-fn advice(message: &str) -> &'static str {
+pub(super) fn advice(message: &str) -> &'static str {
     let choices = u64::try_from(ADVICE.len()).unwrap_or(1);
     let choice = usize::try_from(fingerprint(message) % choices).unwrap_or(0);
     ADVICE.get(choice).copied().unwrap_or_default()

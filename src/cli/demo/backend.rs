@@ -1,6 +1,7 @@
 //! The pretended coaching backend: routes, honest waits, and how much time it spent on each route.
 
 use std::{
+    net::SocketAddr,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -9,14 +10,19 @@ use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, DATE, SERVER},
 };
-use serde_json::Value;
+use serde_json::{Value, json as document};
 use tokio::time::{Instant, sleep};
 
 use super::{answers, dice::Dice, words::Words};
+use crate::cli::client::{Call, Client};
 use crate::net::{Answer, Body, Context, Refusal, Service, problem};
 
 /// A chat message is a few sentences; more is refused.
 const MAX_MESSAGE: usize = 64 * 1024;
+
+/// The model that the coach asks for, and what it is told.
+const MODEL: &str = "claude-sonnet-5-5";
+const SYSTEM: &str = "You are a warm, direct confidence coach. End with one small next step.";
 
 /// The route templates, in the order of [`Backend`]'s time sheets.
 const TEMPLATES: [&str; 9] = [
@@ -34,6 +40,8 @@ const TEMPLATES: [&str; 9] = [
 /// Answers like a `FastAPI` application that asks a database and a language model: right, and slow.
 pub(super) struct Backend {
     dice: Dice,
+    /// Where the coach's model is asked; without it the coach answers by itself.
+    claude: Option<SocketAddr>,
     sheets: [TimeSheet; TEMPLATES.len()],
 }
 
@@ -46,7 +54,12 @@ struct TimeSheet {
 
 impl Backend {
     pub(super) fn new(seed: u64) -> Self {
-        Self { dice: Dice::new(seed), sheets: std::array::from_fn(|_| TimeSheet::default()) }
+        Self { dice: Dice::new(seed), claude: None, sheets: std::array::from_fn(|_| TimeSheet::default()) }
+    }
+
+    /// The same, with a coach that asks a model.
+    pub(super) fn asking(self, claude: SocketAddr) -> Self {
+        Self { claude: Some(claude), ..self }
     }
 
     /// The mean time this backend needed for a request to `template`; `None` if it has not seen one.
@@ -67,7 +80,11 @@ impl Backend {
         if !operation.allows(&head.method) {
             return not_allowed(&operation);
         }
-        let (low, high) = operation.milliseconds();
+        let (low, high) = match (operation, self.claude) {
+            // The model takes the time then.
+            (Operation::Chat, Some(_)) => (4, 9),
+            _ => operation.milliseconds(),
+        };
         sleep(Duration::from_millis(self.dice.between(low, high))).await;
         let has_bearer = head.headers.get(AUTHORIZATION).is_some_and(is_bearer);
         let response = match operation {
@@ -77,7 +94,7 @@ impl Backend {
             Operation::Session(id) => json(StatusCode::OK, &answers::session(id)),
             Operation::Confirm(id) => json(StatusCode::OK, &answers::confirmed(id)),
             Operation::Chat => match Message::read(body).await {
-                Ok(message) => json(StatusCode::OK, &answers::chat(&message.user, &message.text)),
+                Ok(message) => self.chat(&message).await,
                 Err(refusal) => refusal,
             },
             Operation::ChatStream => match Message::read(body).await {
@@ -90,6 +107,27 @@ impl Backend {
         };
         self.charge(operation, started.elapsed());
         response
+    }
+
+    /// Asks the model as the real application does: over HTTP, at the address in its `ANTHROPIC_BASE_URL`.
+    async fn chat(&self, message: &Message) -> Response<Body> {
+        let Some(claude) = self.claude else {
+            return json(StatusCode::OK, &answers::chat(&message.user, &message.text));
+        };
+        let asked = document!({
+            "model": MODEL,
+            "max_tokens": 2048,
+            "system": SYSTEM,
+            "metadata": { "user_id": message.user },
+            "messages": [{ "role": "user", "content": message.text }],
+        });
+        let reply = Client::new(claude).send(&Call::post("/v1/messages", asked.to_string())).await;
+        let answer = reply.ok().filter(|reply| reply.status == 200);
+        let answer = answer.and_then(|reply| serde_json::from_slice::<Value>(&reply.body).ok());
+        match answer {
+            Some(answer) => json(StatusCode::OK, &answers::asked(&message.user, &answer)),
+            None => json(StatusCode::BAD_GATEWAY, &answers::detail("The coach's model does not answer")),
+        }
     }
 
     fn charge(&self, operation: Operation<'_>, spent: Duration) {

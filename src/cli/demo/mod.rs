@@ -6,6 +6,7 @@
 
 mod answers;
 mod backend;
+mod claude;
 mod dice;
 mod figures;
 mod ports;
@@ -28,6 +29,7 @@ use tokio::{
 
 use self::{
     backend::Backend,
+    claude::Claude,
     figures::{Figures, Observed},
     screen::Addresses,
     traffic::USERS,
@@ -37,6 +39,7 @@ use crate::{
     app::{App, Running},
     config::{self, Loaded, Problems, Underscores},
     net::{
+        Service,
         drain::{Drain, Phase},
         h1,
         listener::{self, Gate},
@@ -54,6 +57,9 @@ const INGRESS_PORT: u16 = 8080;
 const BACKEND_PORT: u16 = 8000;
 const ADMIN_PORT: u16 = 9090;
 const CONTROL_PORT: u16 = 9091;
+const CLAUDE_PORT: u16 = 8081;
+/// Where the pretended Claude API listens; nobody but the proxy has to know.
+const API_PORT: u16 = 8001;
 
 /// How often the status line is written anew.
 const REFRESH: Duration = Duration::from_secs(2);
@@ -78,52 +84,75 @@ pub(crate) fn run(arguments: &Arguments, terminal: Terminal, out: &mut dyn Write
         .enable_all()
         .build()
         .context("starting the runtime of the demo")?;
-    let socket =
-        bind_backend(ports::preferred(BACKEND_PORT)).context("listening for the pretended backend")?;
-    let backend = socket.local_addr().context("asking for the address of the pretended backend")?;
+    let sockets = Sockets {
+        backend: bind(ports::preferred(BACKEND_PORT)).context("listening for the pretended backend")?,
+        api: bind(ports::preferred(API_PORT)).context("listening for the pretended Claude API")?,
+    };
+    let backend = sockets.backend.local_addr().context("asking for the address of the pretended backend")?;
+    let api = sockets.api.local_addr().context("asking for the address of the pretended Claude API")?;
     let ingress = match arguments.port {
         Some(port) => ports::demanded(port)?,
         None => ports::preferred(INGRESS_PORT),
     };
-    let proxy = start_proxy(ingress, backend)?;
+    let proxy = start_proxy(&Plan {
+        ingress,
+        backend,
+        claude: ports::preferred(CLAUDE_PORT),
+        api,
+        admin: ports::preferred(ADMIN_PORT),
+        control: ports::preferred(CONTROL_PORT),
+    })?;
     let addresses = Addresses {
         ingress: bound(proxy.ingress())?,
         backend,
+        claude: bound(proxy.claude())?,
         admin: bound(proxy.admin())?,
         control: bound(proxy.control())?,
     };
 
     let show = Show { addresses, terminal, users: if arguments.no_traffic { &[] } else { &USERS } };
-    let result = show.run(&runtime, socket, out);
+    let result = show.run(&runtime, sockets, out);
     let stopped = proxy.stop().context("stopping the proxy of the demo");
     result.and(stopped)
 }
 
-fn bind_backend(address: SocketAddr) -> std::io::Result<TcpListener> {
+/// The sockets of what the demo pretends.
+struct Sockets {
+    backend: TcpListener,
+    api: TcpListener,
+}
+
+/// The addresses that the demo's configuration is filled with.
+struct Plan {
+    ingress: SocketAddr,
+    backend: SocketAddr,
+    claude: SocketAddr,
+    api: SocketAddr,
+    admin: SocketAddr,
+    control: SocketAddr,
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let mut sockets = listener::bind(address, 1)?;
     sockets.pop().ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into())
 }
 
 /// Starts the proxy from the demo's own configuration.
-fn start_proxy(ingress: SocketAddr, backend: SocketAddr) -> anyhow::Result<Running> {
-    let (admin, control) = (ports::preferred(ADMIN_PORT), ports::preferred(CONTROL_PORT));
-    let loaded = load(ingress, backend, admin, control)
-        .map_err(|problems| anyhow!("loading the configuration of the demo: {problems}"))?;
+fn start_proxy(plan: &Plan) -> anyhow::Result<Running> {
+    let loaded =
+        load(plan).map_err(|problems| anyhow!("loading the configuration of the demo: {problems}"))?;
     App::start(loaded, None).context("starting the proxy of the demo")
 }
 
-fn load(
-    ingress: SocketAddr,
-    backend: SocketAddr,
-    admin: SocketAddr,
-    control: SocketAddr,
-) -> Result<Loaded, Problems> {
+fn load(plan: &Plan) -> Result<Loaded, Problems> {
     let values = |name: &str| {
         let address = match name {
-            "INGRESS" => ingress,
-            "BACKEND" => backend,
-            "ADMIN" => admin,
-            "CONTROL" => control,
+            "INGRESS" => plan.ingress,
+            "BACKEND" => plan.backend,
+            "CLAUDE" => plan.claude,
+            "API" => plan.api,
+            "ADMIN" => plan.admin,
+            "CONTROL" => plan.control,
             _ => return None,
         };
         Some(address.to_string())
@@ -143,21 +172,15 @@ struct Show {
 }
 
 impl Show {
-    fn run(&self, runtime: &Runtime, socket: TcpListener, out: &mut dyn Write) -> anyhow::Result<()> {
-        let backend = Arc::new(Backend::new(seed()));
+    fn run(&self, runtime: &Runtime, sockets: Sockets, out: &mut dyn Write) -> anyhow::Result<()> {
+        let backend = Arc::new(Backend::new(seed()).asking(self.addresses.claude));
+        let claude = Arc::new(Claude::new(seed()));
         let observed = Arc::new(Observed::default());
         runtime.block_on(async {
             let drain = Drain::new();
-            let limits = config::Limits::default();
-            let serving = Serving {
-                service: Arc::clone(&backend),
-                gate: Gate::new(limits.connections, 0, Arc::new(ListenerStats::default())),
-                limits: Arc::new(h1::Limits::downstream(&limits, Underscores::Forward)),
-                http2: None,
-                buffers: Arc::default(),
-                drain: drain.clone(),
-            };
-            serve::spawn(socket, serving).context("serving the pretended backend")?;
+            pretended(sockets.backend, Arc::clone(&backend), &drain)
+                .context("serving the pretended backend")?;
+            pretended(sockets.api, claude, &drain).context("serving the pretended Claude API")?;
             for user in self.users {
                 let asking = traffic::pretend(user, self.addresses.ingress, Arc::clone(&observed));
                 let leaving = drain.reached(Phase::Draining);
@@ -215,6 +238,20 @@ impl Show {
     }
 }
 
+/// Serves what the demo pretends, in the runtime beside the proxy.
+fn pretended<S: Service>(socket: TcpListener, service: Arc<S>, drain: &Drain) -> std::io::Result<()> {
+    let limits = config::Limits::default();
+    let serving = Serving {
+        service,
+        gate: Gate::new(limits.connections, 0, Arc::new(ListenerStats::default())),
+        limits: Arc::new(h1::Limits::downstream(&limits, Underscores::Forward)),
+        http2: None,
+        buffers: Arc::default(),
+        drain: drain.clone(),
+    };
+    serve::spawn(socket, serving)
+}
+
 /// Asks the proxy for its own statistics. `None` when it does not answer: the last figures then stay.
 async fn read_figures(admin: &mut Client, backend: &Arc<Backend>, observed: &Observed) -> Option<Figures> {
     let reply = admin.send(&Call::get("/performance/cache/stats")).await.ok()?;
@@ -233,16 +270,16 @@ fn seed() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{load, ports};
+    use super::{Plan, load, ports};
 
     #[test]
     fn the_configuration_of_the_demo_is_valid_also_when_every_port_is_chosen_by_the_system() {
         let any = "127.0.0.1:0".parse().unwrap();
         let backend = "127.0.0.1:8000".parse().unwrap();
 
-        for (ingress, admin, control) in [(any, any, any), (ports::preferred(1), any, any)] {
-            let loaded =
-                load(ingress, backend, admin, control).unwrap_or_else(|problems| panic!("{problems}"));
+        for ingress in [any, ports::preferred(1)] {
+            let plan = Plan { ingress, backend, claude: any, api: backend, admin: any, control: any };
+            let loaded = load(&plan).unwrap_or_else(|problems| panic!("{problems}"));
 
             assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
             assert_eq!(loaded.config.ingress.unwrap().backend.to_string(), "http://127.0.0.1:8000");

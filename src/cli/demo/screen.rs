@@ -47,13 +47,14 @@ impl Terminal {
 pub(super) struct Addresses {
     pub(super) ingress: SocketAddr,
     pub(super) backend: SocketAddr,
+    pub(super) claude: SocketAddr,
     pub(super) admin: SocketAddr,
     pub(super) control: SocketAddr,
 }
 
 /// The page at the start.
 pub(super) fn welcome(addresses: &Addresses, users: usize, terminal: Terminal) -> String {
-    let Addresses { ingress, backend, admin, control } = addresses;
+    let Addresses { ingress, backend, claude, admin, control } = addresses;
     let traffic = match users {
         0 => "Nobody is asking anything yet: the traffic is yours.".to_owned(),
         users => format!("{users} pretended users send about three requests a second."),
@@ -63,6 +64,8 @@ pub(super) fn welcome(addresses: &Addresses, users: usize, terminal: Terminal) -
     let addresses = [
         row("through touchline", format!("http://{ingress}")),
         row("the backend alone", format!("http://{backend}")),
+        row("calls to Claude", format!("http://{claude}")),
+        row("what they cost", format!("http://{admin}/performance/claude")),
         row("what it measured", format!("http://{admin}/performance/metrics")),
         row("cache statistics", format!("http://{admin}/performance/cache/stats")),
         row("for Prometheus", format!("http://{admin}/metrics")),
@@ -84,6 +87,11 @@ pub(super) fn welcome(addresses: &Addresses, users: usize, terminal: Terminal) -
             terminal,
             &format!("curl -iN http://{ingress}/coach/chat/stream -d '{{\"message\":\"I am nervous\"}}'"),
             "each word comes as the backend writes it; X-Response-Time is the time to the head",
+        ),
+        attempt(
+            terminal,
+            &format!("curl http://{ingress}/coach/chat -d '{{\"message\":\"hi!\"}}'"),
+            "the backend asks Claude for a Sonnet; `model` says which one was enough for that",
         ),
     ]
     .concat();
@@ -172,6 +180,7 @@ mod tests {
         Addresses {
             ingress: address(8080),
             backend: address(8000),
+            claude: address(8081),
             admin: address(9090),
             control: address(9091),
         }
@@ -194,10 +203,10 @@ mod tests {
 
         assert!(page.lines().all(|line| line.chars().count() <= 90), "{page}");
         assert!(page.is_ascii());
-        for port in ["8080", "8000", "9090", "9091"] {
+        for port in ["8080", "8000", "8081", "9090", "9091"] {
             assert!(page.contains(port), "{page}");
         }
-        assert_eq!(page.matches("    curl -").count(), 3);
+        assert_eq!(page.matches("    curl ").count(), 4);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `touchline explain`: why is this URL not cached? The configuration says how a request is taken, the backend is asked
-//! as the proxy would ask it, and a running touchline says what it has stored.
+//! as the proxy would ask it, and a running touchline says what it has stored. `explain router` is in `router`.
 
 mod page;
+mod router;
 mod words;
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use self::{page::Page, words::Store};
@@ -36,7 +37,10 @@ const COLUMNS: usize = 80;
 
 /// Arguments of `touchline explain`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// The configuration to explain by; it also names the control listener of the running touchline
     #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
     config: PathBuf,
@@ -56,8 +60,15 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_enum, value_name = "FORM", default_value_t = Form::Text)]
     output: Form,
     /// The URL that clients ask for, or a path
-    #[arg(value_name = "URL")]
-    url: String,
+    #[arg(value_name = "URL", required = true)]
+    url: Option<String>,
+}
+
+/// What can be explained besides a URL.
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// Say which model would answer a text or a call to Claude, and why
+    Router(router::Arguments),
 }
 
 /// Forms of the output.
@@ -93,6 +104,9 @@ pub(crate) fn explain(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
+    if let Some(Other::Router(arguments)) = &arguments.other {
+        return router::run(arguments, look, out, err);
+    }
     let loaded = match config::load_file(&arguments.config) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -100,8 +114,8 @@ pub(crate) fn explain(
             return Ok(ExitCode::from(REFUSED));
         }
     };
-    let question = match Question::new(&arguments.method, &arguments.url, &arguments.headers, arguments.peer)
-    {
+    let url = arguments.url.as_deref().unwrap_or_default();
+    let question = match Question::new(&arguments.method, url, &arguments.headers, arguments.peer) {
         Ok(question) => question,
         Err(error) => {
             writeln!(err, "touchline: {error}")?;
