@@ -26,7 +26,7 @@ test: ## Run every test; installs what the end-to-end tests need first
 
 e2e: ## Run the end-to-end tests against the debug build (ARGS="-k drain")
 	scripts/setup-test
-	$(CARGO) build --locked
+	$(CARGO) build --locked --bin touchline --example fake_claude
 	$(PYTHON) -m pytest tests/e2e $(ARGS)
 
 lint: ## Check format, lints, docs and dependencies

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a bench stops where its setup cannot go on")]
 
 mod cache;
+mod classify;
 mod http1;
 mod plane;
 mod rfc9111;

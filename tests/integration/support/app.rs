@@ -22,6 +22,8 @@ pub(crate) struct Proxy {
     running: Option<Running>,
     log: Capture,
     pub(crate) address: SocketAddr,
+    /// Where calls to Claude are taken.
+    pub(crate) claude: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) control: SocketAddr,
 }
@@ -101,6 +103,7 @@ impl Setup {
         let address = |found: Option<SocketAddr>| found.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
         Proxy {
             address: address(running.ingress()),
+            claude: address(running.claude()),
             admin: address(running.admin()),
             control: address(running.control()),
             running: Some(running),

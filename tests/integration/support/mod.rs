@@ -2,6 +2,7 @@
 
 pub(crate) mod app;
 pub(crate) mod backend;
+pub(crate) mod claude;
 pub(crate) mod client;
 pub(crate) mod fault;
 pub(crate) mod h2c;

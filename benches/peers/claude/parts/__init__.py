@@ -1,0 +1,1 @@
+"""The parts of `benches/peers/claude/run`: Python's standard library only."""
