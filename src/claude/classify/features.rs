@@ -34,7 +34,7 @@ impl Features {
     /// The features of a scene.
     #[must_use]
     pub(super) fn of(scene: &Scene, lexicon: &Lexicon) -> Self {
-        let mut features = Self { groups: std::array::from_fn(|_| Vec::with_capacity(64)) };
+        let mut features = Self { groups: std::array::from_fn(|_| Vec::with_capacity(512)) };
         features.words(LAST_WORDS, &scene.last, 240);
         features.letters(&scene.last.text);
         features.words(COACH_WORDS, &scene.coach, 80);
