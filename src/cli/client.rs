@@ -28,20 +28,27 @@ pub(super) struct Call {
     pub(super) method: &'static str,
     pub(super) target: String,
     pub(super) bearer: Option<String>,
+    /// Further fields, in wire form.
+    pub(super) fields: &'static str,
     pub(super) body: Option<String>,
 }
 
 impl Call {
     pub(super) fn get(target: impl Into<String>) -> Self {
-        Self { method: "GET", target: target.into(), bearer: None, body: None }
+        Self { method: "GET", target: target.into(), bearer: None, fields: "", body: None }
     }
 
     pub(super) fn post(target: impl Into<String>, body: String) -> Self {
-        Self { method: "POST", target: target.into(), bearer: None, body: Some(body) }
+        Self { method: "POST", target: target.into(), bearer: None, fields: "", body: Some(body) }
     }
 
     pub(super) fn with_bearer(self, token: impl Into<String>) -> Self {
         Self { bearer: Some(token.into()), ..self }
+    }
+
+    /// The same with further fields, each with its line end.
+    pub(super) fn with_fields(self, fields: &'static str) -> Self {
+        Self { fields, ..self }
     }
 
     fn head(&self, authority: SocketAddr) -> String {
@@ -52,8 +59,8 @@ impl Call {
             format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())
         });
         format!(
-            "{} {} HTTP/1.1\r\nHost: {authority}\r\n{authorization}{content}\r\n",
-            self.method, self.target
+            "{} {} HTTP/1.1\r\nHost: {authority}\r\n{authorization}{}{content}\r\n",
+            self.method, self.target, self.fields
         )
     }
 }

@@ -54,6 +54,21 @@ def test_it_shows_a_miss_a_hit_and_where_to_look(demo):
     assert process.wait(10) == 0
 
 
+def test_its_coach_asks_claude_and_a_greeting_needs_no_sonnet(demo):
+    _, page = demo("--no-traffic")
+    ingress = address(page, "through touchline")
+
+    def model(message: str) -> str:
+        answer = httpx.post(f"{ingress}/coach/chat", json={"message": message}, trust_env=False, timeout=10)
+        return answer.json()["model"]
+
+    assert model("hi!") == "claude-haiku-5-5"
+    assert model("How do I ask her out without making it weird?") == "claude-sonnet-5-5"
+    admin = address(page, "what they cost")
+    spent = httpx.get(f"{admin}/performance/claude", trust_env=False).json()
+    assert spent["by_tier"]["economy"]["calls"] == 1 and spent["total"]["saved_usd_vs_requested"] > 0
+
+
 def test_its_users_make_traffic(demo):
     process, page = demo()
     admin = address(page, "what it measured")

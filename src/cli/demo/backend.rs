@@ -22,6 +22,8 @@ const MAX_MESSAGE: usize = 64 * 1024;
 
 /// The model that the coach asks for, and what it is told.
 const MODEL: &str = "claude-sonnet-5-5";
+/// What every call to the API carries, beside a key.
+const FIELDS: &str = "anthropic-version: 2023-06-01\r\nx-api-key: demo\r\n";
 const SYSTEM: &str = "You are a warm, direct confidence coach. End with one small next step.";
 
 /// The route templates, in the order of [`Backend`]'s time sheets.
@@ -121,7 +123,8 @@ impl Backend {
             "metadata": { "user_id": message.user },
             "messages": [{ "role": "user", "content": message.text }],
         });
-        let reply = Client::new(claude).send(&Call::post("/v1/messages", asked.to_string())).await;
+        let call = Call::post("/v1/messages", asked.to_string()).with_fields(FIELDS);
+        let reply = Client::new(claude).send(&call).await;
         let answer = reply.ok().filter(|reply| reply.status == 200);
         let answer = answer.and_then(|reply| serde_json::from_slice::<Value>(&reply.body).ok());
         match answer {
