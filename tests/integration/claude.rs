@@ -327,7 +327,6 @@ async fn whatever_is_no_call_of_a_model_streams_through() {
 }
 
 #[tokio::test]
-#[ignore = "`config/load.rs` does not read the secrets of `claude` yet"]
 async fn the_key_of_the_file_takes_the_place_of_the_backends() {
     let plane = Plane::start("api_key: \"sk-of-the-file\"").await;
     let call = Call::said(SONNET, STANDARD).field("authorization: Bearer old");
