@@ -168,7 +168,7 @@ fn close(core: &Arc<Core>, rules: &Rules, open: Open) {
         call.outcome = Outcome::UpstreamAbort;
     }
     let tokens = tokens_used(&seen, &mut call);
-    call.tokens = tokens.map(Into::into);
+    call.tokens = tokens;
     call.refused = seen.stop_reason == Some(StopReason::Refusal);
     let unix_s = unix_now();
     if let (Some(tokens), Some(model)) = (tokens, used.and_then(|used| rules.model(used))) {
@@ -183,7 +183,7 @@ fn close(core: &Arc<Core>, rules: &Rules, open: Open) {
 }
 
 /// The tokens of an answer. Of one that broke off, the output is an estimate by what had come.
-fn tokens_used(seen: &Seen, call: &mut Call) -> Option<cost::Tokens> {
+fn tokens_used(seen: &Seen, call: &mut Call) -> Option<Tokens> {
     let usage = seen.usage.as_ref().filter(|_| !seen.is_lost)?;
     let mut tokens = of_usage(usage);
     call.is_estimated = !usage.split_known;
@@ -195,8 +195,8 @@ fn tokens_used(seen: &Seen, call: &mut Call) -> Option<cost::Tokens> {
     Some(tokens)
 }
 
-const fn of_usage(usage: &Usage) -> cost::Tokens {
-    cost::Tokens {
+const fn of_usage(usage: &Usage) -> Tokens {
+    Tokens {
         input: usage.input,
         output: usage.output,
         cache_read: usage.cache_read,
@@ -210,7 +210,7 @@ struct Priced<'a> {
     seen: &'a Seen,
     turn: Option<&'a Turn>,
     model: &'a Model,
-    tokens: cost::Tokens,
+    tokens: Tokens,
     unix_s: u64,
 }
 
@@ -229,7 +229,7 @@ fn price(core: &Core, rules: &Rules, call: &mut Call, priced: &Priced<'_>) {
     let is_hour = turn.and_then(|turn| turn.breakpoints.or(turn.own_breakpoints)) == Some(true);
     if usage.is_some_and(|usage| !usage.split_known) && is_hour {
         (tokens.cache_write_5m, tokens.cache_write_1h) = (0, tokens.cache_write_5m);
-        call.tokens = Some(tokens.into());
+        call.tokens = Some(tokens);
     }
     let Some(price) = model.price_at(unix_s) else { return };
     let Some(cost) = cost::cost(price, &tokens, terms) else { return };
@@ -265,7 +265,7 @@ fn teach(core: &Core, call: &mut Call, turn: &Turn, seen: &Seen, used: Option<Mo
     let claude = &core.claude;
     let now = Instant::now();
     let Some(tokens) = call.tokens else { return };
-    let prompt = tokens.input + tokens.cache_read + tokens.cache_write_5m + tokens.cache_write_1h;
+    let prompt = tokens.prompt();
     if let Some(whole) = turn.whole {
         claude.conversations.amend(whole, |state| {
             state.at = now;
@@ -352,18 +352,6 @@ pub(super) fn unix_now() -> u64 {
 
 fn micros_since(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
-}
-
-impl From<cost::Tokens> for Tokens {
-    fn from(tokens: cost::Tokens) -> Self {
-        Self {
-            input: tokens.input,
-            output: tokens.output,
-            cache_read: tokens.cache_read,
-            cache_write_5m: tokens.cache_write_5m,
-            cache_write_1h: tokens.cache_write_1h,
-        }
-    }
 }
 
 /// The sender's hold on a call: it hears how the sending ended.

@@ -15,32 +15,7 @@ pub use self::{
     savings::{Asked, Baselines, Savings},
     simulated::{Mark, Prompt, Simulated},
 };
-
-/// The tokens of one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tokens {
-    /// Prompt that the cache has no part in.
-    pub input: u64,
-    /// Answer.
-    pub output: u64,
-    /// Read from the cache.
-    pub cache_read: u64,
-    /// Written to the cache for 5 minutes.
-    pub cache_write_5m: u64,
-    /// Written to the cache for an hour.
-    pub cache_write_1h: u64,
-}
-
-impl Tokens {
-    /// Tokens of the whole prompt, which decide the band of prices.
-    #[must_use]
-    pub const fn prompt(&self) -> u64 {
-        self.input
-            .saturating_add(self.cache_read)
-            .saturating_add(self.cache_write_5m)
-            .saturating_add(self.cache_write_1h)
-    }
-}
+pub use crate::telemetry::claude::Tokens;
 
 /// What a call was sent with that changes its price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

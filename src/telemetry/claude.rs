@@ -117,7 +117,7 @@ labels! {
     }
 }
 
-/// Tokens by kind. The prompt is the sum of all but `output`.
+/// Tokens by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
     /// Prompt tokens at full price.
@@ -133,6 +133,15 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// Tokens of the whole prompt, which are all but the answer and decide the band of prices.
+    #[must_use]
+    pub const fn prompt(&self) -> u64 {
+        self.input
+            .saturating_add(self.cache_read)
+            .saturating_add(self.cache_write_5m)
+            .saturating_add(self.cache_write_1h)
+    }
+
     /// The kinds with their labels.
     #[must_use]
     pub const fn by_kind(&self) -> [(&'static str, u64); 5] {
