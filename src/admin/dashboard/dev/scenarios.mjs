@@ -242,7 +242,7 @@ export function line(name, at, serial) {
   return {
     at: iso(at), plane: isClaude ? 'claude' : 'ingress', method, template, path: template.replaceAll(/\{[^}]*\}/g, `${Math.floor(noise(serial + 4) * 65536).toString(16)}…`) + spoiled,
     status: bad ? 502 : 200, ms, cache: isClaude ? null : cache, source: cache === 'hit' ? 'memory' : null, fwd: cache === 'miss' ? 'uri-miss' : cache === 'bypass' ? 'bypass' : null,
-    reason: cache === 'bypass' ? ROUTES[pick][8] : null, outcome: bad ? 'upstream_abort' : 'done', kind: 'plain', bytes_out: 812,
+    reason: cache === 'bypass' ? (typeof ROUTES[pick][8] === 'string' ? ROUTES[pick][8] : 'cookie') : null, outcome: bad ? 'upstream_abort' : 'done', kind: 'plain', bytes_out: 812,
     trace_id: Array.from({ length: 32 }, (_, i) => Math.floor(noise(serial * 7 + i) * 16).toString(16)).join(''), parts: { backend_us: cache === 'hit' ? 0 : Math.round(ms * 970) },
     ...(isClaude ? { model: `claude-sonnet${spoiled}`, tier: 'standard', routing_reason: 'two_signals' } : {}),
   };

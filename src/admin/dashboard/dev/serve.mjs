@@ -1,9 +1,10 @@
 // Serves the page with made-up instances, to work on it without one that runs:
 //   npm run dev [-- PORT]     then open http://127.0.0.1:PORT/?scenario=degraded
 // Every load of the page bundles the sources again. The answers carry the headers of the admin listener, its policy among them.
-// Beside the scenarios of scenarios.mjs there are `locked` (401), `full` (503), `lost` (the stream ends after 3 s and stays away)
+// Beside the scenarios of scenarios.mjs there are `locked` (401), `full` (503 for the stream), `lost` (the stream ends after 3 s and stays away)
 // and `quiet` (it says nothing after the first message). `POST /dev/lose` cuts every stream and refuses new ones for 6 s.
 import { createServer } from 'node:http';
+import { fileURLToPath } from 'node:url';
 import { bundle } from '../build.mjs';
 import { details, line, snapshotOf } from './scenarios.mjs';
 
@@ -88,7 +89,7 @@ async function answer(request, response) {
   }
   if (!url.pathname.startsWith('/api/v1/')) return json(response, 404, { detail: 'Not Found' });
   if (scenario === 'locked') return json(response, 401, { detail: 'Not authenticated' });
-  if (scenario === 'full') return json(response, 503, { detail: '32 viewers are connected already' });
+  if (scenario === 'full' && url.pathname === '/api/v1/events') return json(response, 503, { detail: '32 viewers are connected already' });
   if (Date.now() < lostUntil) return response.destroy();
   switch (url.pathname) {
     case '/api/v1/events': return events(response, scenario, options);
@@ -102,5 +103,13 @@ async function answer(request, response) {
   }
 }
 
-const server = createServer((request, response) => answer(request, response).catch(error => send(response, 500, 'text/plain', String(error))));
-server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => console.log(`http://127.0.0.1:${server.address().port}/?scenario=degraded`));
+/// Listens on loopback and returns the server.
+export function serve(port) {
+  const server = createServer((request, response) => answer(request, response).catch(error => send(response, 500, 'text/plain', String(error))));
+  return new Promise(resolve => server.listen(port, '127.0.0.1', () => resolve(server)));
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const server = await serve(Number(process.argv[2] ?? 0));
+  console.log(`http://127.0.0.1:${server.address().port}/?scenario=degraded`);
+}

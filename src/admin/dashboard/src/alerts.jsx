@@ -57,10 +57,10 @@ function Burn({ burn }) {
       {known && (
         <>
           <Meter share={left === null ? 0 : left / 100} tone={left !== null && left <= 10 ? 'error' : left <= 40 ? 'miss' : 'hit'} />
-          <Facts rows={[
+          <Facts class="row" rows={[
             ['Left', percent(left, 0), left !== null && left <= 10 ? 'fault' : ''],
-            ['Burn, 1 h', factor(burn.burn_1h), burn.burn_1h > 1 ? 'warned' : ''],
-            ['Burn, 6 h', factor(burn.burn_6h), burn.burn_6h > 1 ? 'warned' : ''],
+            ['Burn 1 h', factor(burn.burn_1h), burn.burn_1h > 1 ? 'warned' : ''],
+            ['6 h', factor(burn.burn_6h), burn.burn_6h > 1 ? 'warned' : ''],
           ]} />
         </>
       )}

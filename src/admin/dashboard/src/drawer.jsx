@@ -1,6 +1,6 @@
 // One route: how its latencies are spread, which rule is in force, what it answered, its last requests.
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import { bytes, count, fullTime, latency, limit, percent, rate, timeOfDay, windowWords, parse } from './format.js';
+import { bytes, clean, count, fullTime, latency, limit, percent, rate, timeOfDay, windowWords, parse } from './format.js';
 import { Bars, Empty, Facts, Method, Template, TraceId, WideSpark, useWidth } from './parts.jsx';
 import { CacheCell } from './routes.jsx';
 import { openRoute, store } from './store.js';
@@ -165,7 +165,7 @@ export function Drawer({ snapshot }) {
   const { details, problem } = useDetails(key, store.window);
   const ref = useRef(null);
   const route = snapshot.routes.find(one => one.key === key) ?? null;
-  const head = route ?? details ?? { method: null, template: key };
+  const head = route ?? details ?? { method: null, template: clean(key) };
   useLayoutEffect(() => {
     const opener = document.activeElement;
     ref.current.showModal();
@@ -190,8 +190,7 @@ export function Drawer({ snapshot }) {
             ['longest', latency(route.max_ms)],
             ['limit of P95', limit(route.limit_ms)],
             ['cache', <CacheCell cache={route.cache} />],
-            details && ['received', bytes(details.bytes_in)],
-            details && ['sent', bytes(details.bytes_out)],
+            details && ['in / out', `${bytes(details.bytes_in)} / ${bytes(details.bytes_out)}`],
           ]} />
         )}
         {problem && <p class="notice bad" role="status">{problem}</p>}

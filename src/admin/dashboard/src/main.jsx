@@ -6,7 +6,6 @@ import { Drawer } from './drawer.jsx';
 import { Header, Notices, useTab } from './header.jsx';
 import { Help, useKeys } from './keys.jsx';
 import { Behind, Cache, Claude } from './panels.jsx';
-import { Empty } from './parts.jsx';
 import { Routes } from './routes.jsx';
 import { Slow } from './slow.jsx';
 import { connect, store, subscribe } from './store.js';
@@ -60,7 +59,7 @@ function Page() {
       <Header snapshot={snapshot} isVerdictHidden={isVerdictHidden} />
       <main id="app" class={stream.phase === 'lost' ? 'stale' : ''}>
         <Notices snapshot={snapshot} />
-        {snapshot ? <Panels snapshot={snapshot} /> : <Empty>Waiting for the first snapshot.</Empty>}
+        {snapshot ? <Panels snapshot={snapshot} /> : <section><h1>Waiting for the first snapshot.</h1></section>}
         {snapshot && <Tail isPaused={isPaused} onPause={onPause} scope={store.scope} />}
         {snapshot && <span id="ready" hidden />}
       </main>

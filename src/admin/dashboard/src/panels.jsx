@@ -1,5 +1,5 @@
 // Which part? The cache, Claude, the backend and Redis. A plane that is not configured has no panel.
-import { bytes, bytesParts, count, dollars, duration, fullTime, latency, percent, secondsBetween, short, timeOfDay, windowWords } from './format.js';
+import { bytes, bytesParts, clean, count, dollars, duration, fullTime, latency, percent, secondsBetween, short, timeOfDay, windowWords } from './format.js';
 import { Bars, Chip, Empty, Facts, Figure, Meter, Panel, Since, Split, WideSpark } from './parts.jsx';
 
 const SOURCES = { redis: 'Redis', stale: 'stale, refreshing' };
@@ -54,7 +54,7 @@ export function Cache({ snapshot }) {
             <tbody>
               {cache.top_keys.slice(0, 6).map(entry => (
                 <tr key={entry.key}>
-                  <th scope="row"><code title={entry.key}>{entry.key}</code></th>
+                  <th scope="row"><code title={clean(entry.key)}>{clean(entry.key)}</code></th>
                   <td class="n">{count(entry.hits)}</td><td class="n">{bytes(entry.bytes)}</td>
                   <td class="n">{entry.ttl_s > 0 ? `${duration(entry.ttl_s)} left` : 'expired'}</td>
                 </tr>
@@ -130,12 +130,12 @@ export function Claude({ snapshot }) {
         </>
       )}
       <h3>Latency and refusals</h3>
-      <Facts rows={[
+      <Facts class="pairs" rows={[
         ['First token, P95', latency(claude.first_token_p95_ms)],
         ['Whole call, P95', latency(claude.call_p95_ms)],
-        ['Refused 429 / 529', `${count(claude.refused_429)} / ${count(claude.refused_529)}`, claude.refused_429 + claude.refused_529 > 0 ? 'warned' : ''],
+        ['429 / 529', `${count(claude.refused_429)} / ${count(claude.refused_529)}`, claude.refused_429 + claude.refused_529 > 0 ? 'warned' : ''],
         ['Retries', count(claude.retries)],
-        ['Token counts estimated', `${count(claude.estimated_calls)} calls`, claude.estimated_calls > 0 ? 'warned' : ''],
+        ['Counts estimated', `${count(claude.estimated_calls)} calls`, claude.estimated_calls > 0 ? 'warned' : ''],
         ['Usage not reported', `${count(claude.unknown_usage)} calls`, claude.unknown_usage > 0 ? 'warned' : ''],
       ]} />
       {claude.top_reasons.length > 0 && (
@@ -159,11 +159,11 @@ function State({ up, since, now }) {
   return <Chip tone={up ? 'good' : 'bad'} title={fullTime(since)}>{up ? 'up' : 'down'}{time}</Chip>;
 }
 
-function Backend({ backend, now }) {
+function Backend({ backend, now, isAlone }) {
   const share = backend.places > 0 ? backend.in_flight / backend.places : 0;
   return (
     <>
-      <div class="sub-head"><h3 class="strong">Backend</h3><State up={backend.up} since={backend.since} now={now} /><Breaker state={backend.breaker} /></div>
+      <div class="sub-head">{!isAlone && <h3 class="strong">Backend</h3>}<State up={backend.up} since={backend.since} now={now} /><Breaker state={backend.breaker} /></div>
       <ul class="bars places">
         <li>
           <span class="name">in flight</span>
@@ -181,11 +181,11 @@ function Backend({ backend, now }) {
   );
 }
 
-function Redis({ redis, now }) {
+function Redis({ redis, now, isAlone }) {
   const pings = redis.ping_minutes ?? [];
   return (
     <>
-      <div class="sub-head"><h3 class="strong">Redis</h3><State up={redis.up} since={redis.since} now={now} /><Breaker state={redis.breaker} /></div>
+      <div class="sub-head">{!isAlone && <h3 class="strong">Redis</h3>}<State up={redis.up} since={redis.since} now={now} /><Breaker state={redis.breaker} /></div>
       {pings.length > 1 && <WideSpark values={pings} tone={redis.up ? 'hit' : 'quiet'} height={38} gapWord="no answer" label={`Ping by minute, ${redis.up ? 'answering' : 'no answer'}`} />}
       <Facts rows={[
         redis.error && ['Last error', redis.error, redis.up ? '' : 'fault'],
@@ -205,8 +205,8 @@ export function Behind({ snapshot }) {
   const title = backend && redis ? 'Backend and Redis' : backend ? 'Backend' : 'Redis';
   return (
     <Panel id="behind" title={title} note="now">
-      {backend && <Backend backend={backend} now={at} />}
-      {redis && <Redis redis={redis} now={at} />}
+      {backend && <Backend backend={backend} now={at} isAlone={!redis} />}
+      {redis && <Redis redis={redis} now={at} isAlone={!backend} />}
     </Panel>
   );
 }

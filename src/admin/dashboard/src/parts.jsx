@@ -106,9 +106,9 @@ export function Legend({ items }) {
 }
 
 /// Pairs of a name and a value; a value may carry a tone.
-export function Facts({ rows }) {
+export function Facts({ rows, class: name = '' }) {
   return (
-    <dl class="facts">
+    <dl class={`facts ${name}`}>
       {rows.filter(Boolean).map(([name, value, tone]) => (
         <div key={name}>
           <dt>{name}</dt>

@@ -2,6 +2,7 @@
 import { useMemo, useState } from 'preact/hooks';
 import { DASH, count, latency, limit, percent, rate, windowWords } from './format.js';
 import { Empty, Meter, Method, Panel, Spark, Template } from './parts.jsx';
+import { matches, sorted, valueOf } from './order.js';
 import { openRoute } from './store.js';
 
 /// How many rows show at once. A route over its limit or with errors always does.
@@ -17,34 +18,6 @@ const COLUMNS = [
   ['hit', 'Cache', ''],
 ];
 const WHY = { 'not listed': 'no cache rule covers this route', auth: 'the request carries credentials', write: 'the method changes something', stream: 'a stream is never stored', 'no-store': 'the answer says no-store' };
-
-function valueOf(route, column) {
-  if (column === 'route') return `${route.template} ${route.method}`;
-  if (column === 'hit') return route.cache?.hit_percent ?? null;
-  // Of fewer than 20 samples the P99 is the largest, and of fewer than 5 everything is.
-  if (column === 'p99_ms' && route.few) return null;
-  if (column === 'p50_ms' && route.count < 5) return null;
-  if (column === 'p95_ms' && route.count < 5) return route.max_ms;
-  return route[column];
-}
-
-/// Sorted by a column, unknown values after known ones, and the rest that matches no route always last.
-export function sorted(routes, { column, isDown }) {
-  const sign = isDown ? -1 : 1;
-  return [...routes].sort((a, b) => {
-    const last = (a.method === null) - (b.method === null);
-    if (last !== 0) return last;
-    const [x, y] = [valueOf(a, column), valueOf(b, column)];
-    if (x === null || y === null) return (x === null) - (y === null);
-    return sign * (typeof x === 'string' ? x.localeCompare(y) : x - y);
-  });
-}
-
-/// Whether a route's method and template hold every word of a filter.
-export function matches(route, words) {
-  const text = `${route.method ?? ''} ${route.template} ${route.over_limit ? 'over' : ''} ${route.kind}`.toLowerCase();
-  return words.toLowerCase().split(/\s+/).every(word => text.includes(word));
-}
 
 function Heading({ column, word, align, sort, onSort }) {
   if (column === null) return <th role="columnheader" scope="col" class="wide-only">{word}</th>;
@@ -82,7 +55,7 @@ function Row({ route, busiest }) {
   const hasFault = route.errors_5xx > 0;
   return (
     <tr role="row" class={tone} onClick={() => openRoute(route.key)}>
-      <th role="rowheader" scope="row" class="route">
+      <th role="rowheader" scope="row" class="route"><div>
         <button type="button" class="open" data-route title={`${route.method ?? ''} ${route.template}`.trim()} onClick={event => { event.stopPropagation(); openRoute(route.key); }}>
           <Method name={route.method} />
           {route.method === null ? <code class="template">{route.template} <span class="mute">(any other path)</span></code> : <Template text={route.template} />}
@@ -91,9 +64,9 @@ function Row({ route, busiest }) {
         {route.kind === 'upgrade' && <small class="tag">upgrade</small>}
         {route.few && <small class="tag" title="too few for a steady percentile">{count(route.count)} {route.count === 1 ? 'request' : 'requests'}</small>}
         {route.over_limit && <small class="tag fault">over its limit of {limit(route.limit_ms)}</small>}
-      </th>
+      </div></th>
       <td role="cell" class="n rate"><span class="label">per s </span>{rate(route.per_s)}<Meter share={busiest > 0 ? route.per_s / busiest : 0} /></td>
-      <td role="cell" class={`n ${hasFault ? (route.error_percent >= 1 ? 'fault' : 'warned') : 'quiet'}`} title={`${count(route.errors_5xx)} answers`}><span class="label">5xx </span>{percent(route.error_percent)}</td>
+      <td role="cell" class={`n ${route.error_percent >= 1 ? 'fault' : route.error_percent >= 0.1 ? 'warned' : hasFault ? '' : 'quiet'}`} title={`${count(route.errors_5xx)} answers`}><span class="label">5xx </span>{percent(route.error_percent)}</td>
       <td role="cell" class="n"><span class="label">P50 </span><Percentile route={route} column="p50_ms" /></td>
       <td role="cell" class="n p95"><span class="label">P95 </span><Percentile route={route} column="p95_ms" /></td>
       <td role="cell" class="n"><span class="label">P99 </span><Percentile route={route} column="p99_ms" /></td>

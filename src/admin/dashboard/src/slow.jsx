@@ -50,7 +50,7 @@ export function Slow({ snapshot }) {
   const scale = Math.max(1, ...shown.map(item => item.total_ms * 1000));
   const seen = PARTS.filter(([name]) => shown.some(item => item.parts?.[`${name}_us`] > 0.005 * item.total_ms * 1000));
   return (
-    <Panel id="slow" title="Slow requests" note={total > 0 ? `${count(total)} over their limit since start, none sampled away` : null} aside={seen.length > 0 && <Legend items={seen.map(([name, word]) => [name, word])} />}>
+    <Panel id="slow" title="Slow requests" note={total > 0 ? `${count(total)} in all, none sampled away` : null} aside={seen.length > 0 && <Legend items={seen.map(([name, word]) => [name, word])} />}>
       {items.length === 0 && <Empty>Nothing was slower than its route's limit since start. The next one that is appears here with where its time went.</Empty>}
       {items.length > 0 && (
         <table role="table" class="slow" aria-labelledby="slow-title">

@@ -1,5 +1,5 @@
 // What the page knows: the snapshot, the state of the stream, the window and scope that were asked for.
-import { clock } from './format.js';
+import { clock, parse } from './format.js';
 import { Stream } from './stream.js';
 
 const WINDOWS = ['1m', '5m', '1h'];
@@ -50,8 +50,19 @@ export function connect() {
     onState(state) {
       store.stream = state;
       changed();
+      // All places of viewers are taken: single snapshots are better than nothing.
+      if (state.status === 503) askOnce();
     },
   });
+}
+
+async function askOnce() {
+  try {
+    const response = await fetch(`api/v1/snapshot?window=${store.window}&scope=${store.scope}`, { cache: 'no-store' });
+    if (response.ok) receive('snapshot', parse(await response.text()));
+  } catch {
+    // The next try of the stream says what is wrong.
+  }
 }
 
 export function retry() {

@@ -41,7 +41,7 @@ export class Messages {
 /// Why the server refused, in a sentence.
 export async function refusal(response) {
   if (response.status === 401) {
-    return 'The admin listener asks for a token (401): admin.token is set, and a browser cannot send it. Use `touchline top` with the token, or an authenticating proxy that adds it.';
+    return 'The admin listener asks for a token (401): admin.token is set, and a browser cannot send it. Use “touchline top” with the token, or a proxy in front that adds it.';
   }
   let detail = '';
   try {
@@ -53,7 +53,7 @@ export async function refusal(response) {
 }
 
 /// Reads `url()` until closed and connects again after a loss, with growing pauses.
-///   onMessage(event, object), onState({phase: 'live' | 'lost', why, retryAt})
+///   onMessage(event, object), onState({phase: 'live' | 'lost', why, status, retryAt}); status is that of a refusal, else null
 export class Stream {
   #abort = null;
   #timer = null;
@@ -97,14 +97,20 @@ export class Stream {
     const abort = new AbortController();
     this.#abort = abort;
     let why = 'The stream ended.';
+    let status = null;
+    let isOpen = false;
     try {
       this.#heard(abort);
       const headers = this.#lastId === null ? {} : { 'last-event-id': this.#lastId };
       const response = await fetch(this.url(), { headers, signal: abort.signal, cache: 'no-store' });
-      if (response.ok) await this.#read(response, abort);
-      else why = await refusal(response);
+      isOpen = response.ok;
+      if (isOpen) await this.#read(response, abort);
+      else {
+        ({ status } = response);
+        why = await refusal(response);
+      }
     } catch (error) {
-      why = 'The admin listener does not answer.';
+      why = isOpen ? 'The connection broke.' : 'The admin listener does not answer.';
       if (abort.signal.aborted) why = 'The stream fell silent.';
       else if (error instanceof SyntaxError) why = 'The stream sent something that is not JSON.';
     }
@@ -116,13 +122,13 @@ export class Stream {
       this.#timer = null;
       this.#run();
     }, pause);
-    this.onState({ phase: 'lost', why, retryAt: Date.now() + pause });
+    this.onState({ phase: 'lost', why, status, retryAt: Date.now() + pause });
   }
 
   async #read(response, abort) {
     const messages = new Messages();
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    this.onState({ phase: 'live', why: null, retryAt: null });
+    this.onState({ phase: 'live', why: null, status: null, retryAt: null });
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;

@@ -26,7 +26,7 @@ function query(filters) {
 export function command(filters) {
   const words = ['touchline tap'];
   for (const [name, value] of Object.entries(filters)) {
-    if (value !== '') words.push(`--${name.replace('_', '-')} ${/^[\w./*-]+$/.test(value) ? value : `'${value.replaceAll("'", "'\\''")}'`}`);
+    if (value !== '') words.push(`--${name.replace('_', '-')} ${/^[\w./-]+$/.test(value) ? value : `'${value.replaceAll("'", "'\\''")}'`}`);
   }
   return words.join(' ');
 }
@@ -85,7 +85,7 @@ function Line({ line }) {
   const isClaude = line.plane === 'claude';
   const isFault = line.status >= 500 || line.outcome !== 'done';
   const outcome = line.outcome !== 'done' ? line.outcome.replace('_', ' ') : isClaude ? 'Claude' : line.cache ?? '–';
-  const detail = isClaude ? [line.tier, line.routing_reason] : [line.source, line.fwd, line.reason];
+  const detail = isClaude ? [line.tier, line.routing_reason?.replaceAll('_', ' ')] : [line.source, line.fwd, line.reason];
   const backend = line.parts?.backend_us;
   const after = isClaude ? line.model : backend > 0 ? `backend ${latency(backend / 1000)}` : line.kind === 'stream' ? 'stream' : '';
   return (

@@ -4,7 +4,7 @@ import { Empty, Legend, Panel, useWidth } from './parts.jsx';
 import { clock, rate, roundUp, timeOfDay } from './format.js';
 
 const SPAN_S = 900;
-const HEIGHT = 176;
+const HEIGHT = 196;
 const LEFT = 38;
 const RIGHT = 6;
 const BOTTOM = 20;
@@ -181,14 +181,20 @@ function Chart({ snapshot }) {
         )}
         {slot && <Tooltip slot={slot} marks={near} x={x(slot.at)} width={width} />}
       </div>
-      {marks.length > 0 && (
-        <ol class={isNarrow ? 'mark-list' : 'mark-list sr'} aria-label="What happened">
-          {[...marks].reverse().slice(0, 8).map(mark => (
-            <li key={mark.at + mark.text} class={MARK_TONE[mark.kind] ?? 'calm'}><time>{timeOfDay(mark.at)}</time> {mark.text}</li>
-          ))}
-        </ol>
-      )}
+      <Marks marks={marks} isHidden={!isNarrow} />
     </>
+  );
+}
+
+/// The marks as a list, newest first: for narrow screens, and for those who hear the page.
+function Marks({ marks, isHidden = false }) {
+  if (marks.length === 0) return null;
+  return (
+    <ol class={`mark-list ${isHidden ? 'sr' : ''}`} aria-label="What happened">
+      {[...marks].reverse().slice(0, 8).map(mark => (
+        <li key={mark.at + mark.text} class={MARK_TONE[mark.kind] ?? 'calm'}><time>{timeOfDay(mark.at)}</time> {mark.text}</li>
+      ))}
+    </ol>
   );
 }
 
@@ -201,7 +207,7 @@ export function Traffic({ snapshot }) {
       aside={<Legend items={[['hit', 'hit'], ['bypass', 'bypass'], ['miss', 'miss'], ['error', '5xx']]} />}
     >
       {!hasTraffic && <Empty>Waiting for the first request: each bar is {chart.slot_s} seconds of traffic.</Empty>}
-      {(hasTraffic || chart.marks.length > 0) && <Chart snapshot={snapshot} />}
+      {hasTraffic ? <Chart snapshot={snapshot} /> : <Marks marks={chart.marks} />}
     </Panel>
   );
 }
