@@ -6,6 +6,7 @@ import { Drawer } from './drawer.jsx';
 import { Header, Notices, useTab } from './header.jsx';
 import { Help, useKeys } from './keys.jsx';
 import { Behind, Cache, Claude } from './panels.jsx';
+import { Guard } from './parts.jsx';
 import { Routes } from './routes.jsx';
 import { Slow } from './slow.jsx';
 import { connect, store, subscribe } from './store.js';
@@ -16,16 +17,21 @@ import { Verdict } from './verdict.jsx';
 const LINKS = ['metrics', 'performance/metrics', 'performance/health', 'performance/cache/stats', 'health', 'readyz', 'livez'];
 
 function Panels({ snapshot }) {
-  const planes = [snapshot.cache && <Cache snapshot={snapshot} />, snapshot.claude && <Claude snapshot={snapshot} />, (snapshot.backend || snapshot.redis) && <Behind snapshot={snapshot} />].filter(Boolean);
+  const guarded = (Panel, name) => <Guard key={name} name={name} snapshot={snapshot}><Panel snapshot={snapshot} /></Guard>;
+  const planes = [
+    snapshot.cache && guarded(Cache, 'Cache'),
+    snapshot.claude && guarded(Claude, 'Claude'),
+    (snapshot.backend || snapshot.redis) && guarded(Behind, 'Backend and Redis'),
+  ].filter(Boolean);
   return (
     <>
-      <Verdict snapshot={snapshot} />
-      <Traffic snapshot={snapshot} />
-      <Routes snapshot={snapshot} />
+      {guarded(Verdict, 'Verdict')}
+      {guarded(Traffic, 'Traffic by outcome')}
+      {guarded(Routes, 'Routes')}
       {planes.length > 0 && <div class={`columns of-${planes.length}`}>{planes}</div>}
       <div class="columns uneven">
-        {snapshot.slow && <Slow snapshot={snapshot} />}
-        {snapshot.alerts && <Alerts snapshot={snapshot} />}
+        {snapshot.slow && guarded(Slow, 'Slow requests')}
+        {snapshot.alerts && guarded(Alerts, 'Alerts')}
       </div>
     </>
   );
@@ -69,7 +75,7 @@ function Page() {
         <button type="button" class="plain" onClick={() => setIsHelp(true)}>Keys <kbd>?</kbd></button>
         {snapshot && <span>touchline {snapshot.meta.version}</span>}
       </footer>
-      {snapshot && store.route !== null && <Drawer key={store.route} snapshot={snapshot} />}
+      {snapshot && store.route !== null && <Guard key={store.route} name="Route" snapshot={snapshot}><Drawer snapshot={snapshot} /></Guard>}
       {isHelp && <Help onClose={() => setIsHelp(false)} />}
     </>
   );

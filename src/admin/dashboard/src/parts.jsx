@@ -1,4 +1,5 @@
 // Small pieces that several panels share: names, bars, lines. Everything that came from outside is text here.
+import { Component } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { DASH, duration, fullTime, secondsBetween, templateParts, timeOfDay } from './format.js';
 
@@ -25,6 +26,22 @@ export function Figure({ parts: [value, unit] }) {
       {unit && <small> {unit}</small>}
     </>
   );
+}
+
+/// Keeps a fault in one panel from taking the others along; the next snapshot tries again.
+export class Guard extends Component {
+  static getDerivedStateFromError(error) {
+    return { error };
+  }
+
+  componentDidUpdate(before) {
+    if (this.state.error && before.snapshot !== this.props.snapshot) this.setState({ error: null });
+  }
+
+  render({ children, name }, { error }) {
+    if (!error) return children;
+    return <section aria-label={name}><p class="notice bad">The panel “{name}” cannot draw what came: {error.message}</p></section>;
+  }
 }
 
 /// How long ago something began, with the moment as tooltip.
@@ -169,12 +186,13 @@ function trace(values, width, height, top) {
   return { lines, areas, last, x, y };
 }
 
-/// A small line. `limit` is drawn dashed when the values come near it; `gapWord` names what a gap at the end means.
-export function Spark({ values, limit = null, tone = 'latency', width = 132, height = 24, gapWord = null, label }) {
+/// A small line from 0 to the largest value, or to `floor` if that is more. `limit` is drawn dashed when the values come near it;
+/// `gapWord` names what a gap at the end means.
+export function Spark({ values, floor = 0, limit = null, tone = 'latency', width = 132, height = 24, gapWord = null, label }) {
   const seen = values.filter(value => value !== null && value !== undefined);
   const max = Math.max(...seen, 0);
   const showsLimit = limit !== null && max >= limit * 0.3;
-  const top = Math.max(max, showsLimit ? limit : 0) * 1.12 || 1;
+  const top = Math.max(max, floor, showsLimit ? limit : 0) * 1.12 || 1;
   const { lines, areas, last, x, y } = trace(values, width, height, top);
   const lost = gapWord && values.length > 1 && (last === null || last.at < values.length - 1);
   const from = lost ? Math.min(last ? Number(x(last.at)) + 3 : 1, width - 58) : 0;

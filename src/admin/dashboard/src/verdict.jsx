@@ -52,14 +52,14 @@ function perSlot(chart, now) {
   };
 }
 
-function Tile({ name, parts, tone = '', values, line, limit }) {
+function Tile({ name, parts, tone = '', values, line, floor }) {
   return (
     <div class={tone}>
       <dt>{name}</dt>
       <dd>
         <span class="value"><Figure parts={parts} /></span>
         {values?.some(value => value !== null) && values.length > 2 && (
-          <Spark values={values} tone={line} limit={limit} width={64} height={22} label={`${name}, last 15 minutes`} />
+          <Spark values={values} tone={line} floor={floor} width={64} height={22} label={`${name}, last 15 minutes`} />
         )}
       </dd>
     </div>
@@ -75,9 +75,9 @@ function Tiles({ snapshot }) {
     <div class="tiles-box">
       <dl class="tiles">
         <Tile name="requests" parts={[rate(tiles.requests_per_s), tiles.requests_per_s === null ? '' : '/s']} values={lines.rate} line="latency" />
-        <Tile name="answered 5xx" parts={[percent(errors), '']} tone={isFault ? 'fault' : ''} values={lines.errors} line={isFault || errors > 0 ? 'error' : 'quiet'} />
+        <Tile name="answered 5xx" parts={[percent(errors), '']} tone={isFault ? 'fault' : ''} values={lines.errors} line={isFault ? 'error' : 'quiet'} floor={1} />
         <Tile name="P95, streams excluded" parts={latencyParts(tiles.p95_ms)} values={tiles.p95_minutes} line="latency" />
-        <Tile name="without the backend" parts={[percent(tiles.without_backend_percent, 1), '']} values={lines.saved} line="hit" />
+        <Tile name="without the backend" parts={[percent(tiles.without_backend_percent, 1), '']} values={lines.saved} line="hit" floor={100} />
       </dl>
       <p class="note">{windowWords(meta)}</p>
     </div>
