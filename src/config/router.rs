@@ -120,7 +120,7 @@ pub enum WordList {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Economy {
-    /// The least probability that the classifier gives the economy tier. Default: 60%.
+    /// The least probability that the classifier gives the economy tier. Default: 56%.
     pub threshold: Share,
     /// The longest user turn, in words. Default: 120.
     pub max_words: u32,
@@ -130,7 +130,7 @@ pub struct Economy {
 
 impl Default for Economy {
     fn default() -> Self {
-        Self { threshold: Share::percent(60), max_words: 120, max_history_words: 4000 }
+        Self { threshold: Share::percent(56), max_words: 120, max_history_words: 4000 }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::config::{MessageType, ModelTier};
 
 /// From this probability of the serious flag on economy is barred, for the turns that follow as well. Chosen together with
 /// the threshold on cross-validation by author: the fewest serious items in economy at a precision of 95 %.
-const SERIOUS_BAR: f32 = 0.3;
+const SERIOUS_BAR: f32 = 0.2;
 
 /// Why a verdict is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

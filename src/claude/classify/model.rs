@@ -129,14 +129,19 @@ impl Weights {
 }
 
 /// The first bytes of a file of weights.
-const MAGIC: &[u8; 8] = b"TLROUTE1";
+const MAGIC: &[u8; 8] = b"TLROUTE2";
 const HEADER: usize = 8 + 32 + 4 + 2 * 4 * LANES;
 
-/// The most features that a file holds: a table of 131,072 slots, 2.4 MB.
-pub(super) const MOST_FEATURES: usize = 108_000;
+/// Slots of a bucket: their fingerprints are compared at once. Most lookups find nothing, and end in the first bucket that
+/// is not full.
+const BUCKET: usize = 8;
+
+/// The most features that a file holds: a table of 262,144 slots, 4.7 MB.
+pub(super) const MOST_FEATURES: usize = 216_000;
 
 impl Weights {
-    /// The bytes of these weights: a header, then an open hash table of fingerprints of features, then its rows.
+    /// The bytes of these weights: a header, then a hash table of fingerprints of features in buckets that are filled from
+    /// their beginning and go over into the next one, then its rows.
     #[must_use]
     pub(super) fn to_bytes(&self, data_hash: [u8; 32]) -> Vec<u8> {
         let slots = (self.features.len() * 6 / 5).next_power_of_two().max(64);
@@ -146,7 +151,7 @@ impl Weights {
         });
         let (mut prints, mut rows) = (vec![0_u16; slots], vec![[0_u8; LANES]; slots]);
         for (&feature, row) in self.features.iter().zip(&self.rows) {
-            let mut slot = first_slot(feature, slots);
+            let mut slot = first_bucket(feature, slots / BUCKET) * BUCKET;
             while prints[slot] != 0 {
                 slot = (slot + 1) & (slots - 1);
             }
@@ -172,11 +177,11 @@ fn byte_of(number: f32) -> u8 {
     byte.to_le_bytes()[0]
 }
 
-const fn first_slot(feature: u32, slots: usize) -> usize {
-    feature as usize & (slots - 1)
+const fn first_bucket(feature: u32, buckets: usize) -> usize {
+    feature as usize & (buckets - 1)
 }
 
-/// Fifteen bits that are not those of the slot; never zero.
+/// Fifteen bits that are not those of the bucket; never zero.
 const fn fingerprint(feature: u32) -> u16 {
     let [_, _, low, high] = mix(feature, 0xf1).to_le_bytes();
     u16::from_le_bytes([low, high]) | 1
@@ -270,17 +275,23 @@ impl Model {
     }
 
     fn row(&self, hash: u32) -> Option<&[u8]> {
-        let wanted = fingerprint(hash).to_le_bytes();
-        let mut slot = first_slot(hash, self.slots);
+        let wanted = fingerprint(hash);
+        let buckets = self.slots / BUCKET;
+        let mut bucket = first_bucket(hash, buckets);
         loop {
-            let print = self.prints.get(slot * 2..slot * 2 + 2)?;
-            if print == wanted {
+            let prints = self.prints.get(bucket * BUCKET * 2..)?.first_chunk::<{ BUCKET * 2 }>()?;
+            let prints: [u16; BUCKET] =
+                std::array::from_fn(|slot| u16::from_le_bytes([prints[slot * 2], prints[slot * 2 + 1]]));
+            // Without a branch for each slot: which one it is cannot be guessed.
+            let found = (0..BUCKET).fold(0_u32, |found, slot| found | u32::from(prints[slot] == wanted) << slot);
+            if found != 0 {
+                let slot = bucket * BUCKET + found.trailing_zeros() as usize;
                 return self.rows.get(slot * LANES..(slot + 1) * LANES);
             }
-            if print == [0, 0] {
+            if prints[BUCKET - 1] == 0 {
                 return None;
             }
-            slot = (slot + 1) & (self.slots - 1);
+            bucket = (bucket + 1) & (buckets - 1);
         }
     }
 }

@@ -83,7 +83,7 @@ impl Default for Settings {
 }
 
 /// The shipped economy threshold: the lowest that keeps economy precise in cross-validation by author.
-const THRESHOLD: f32 = 0.6;
+const THRESHOLD: f32 = 0.56;
 
 /// A compiled rule for system prompts.
 #[derive(Debug, Clone)]
