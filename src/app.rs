@@ -197,7 +197,7 @@ impl Plan {
                 .map(|_| Arc::new(Advising { observer: Arc::clone(&observer), clock }) as _),
             draining: Arc::new(Ending { drain: drain.clone(), pace: Arc::clone(&pace) }),
         };
-        let admin = Arc::new(Admin::new(&config, Arc::clone(&telemetry), sources));
+        let admin = Arc::new(Admin::new(&config, Arc::clone(&telemetry), sources, drain.clone()));
         let on_ingress = config.admin.on().map(|admin| admin.on_ingress.as_slice()).unwrap_or_default();
         let taken = IngressPart::new(Arc::clone(&admin), on_ingress);
         let taken = taken.map(|part| Arc::new(IngressPaths(part)) as Arc<dyn Taken>);
@@ -335,6 +335,7 @@ impl Plan {
             };
             serve::spawn(socket, serving).context("registering the control listener")?;
         }
+        workers::spawn_looking_around(Arc::clone(&self.telemetry), &self.drain);
         if let (Some(upstream), Some((ingress, _)), Some(section)) =
             (&self.upstream, &self.ingress, &self.config.ingress)
         {

@@ -26,6 +26,10 @@ pub(crate) enum Kind {
     Html,
     /// A style sheet.
     Css,
+    /// A script.
+    Script,
+    /// Server-sent events.
+    Events,
 }
 
 impl Kind {
@@ -37,17 +41,19 @@ impl Kind {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
             Self::Html => "text/html; charset=utf-8",
             Self::Css => "text/css; charset=utf-8",
+            Self::Script => "text/javascript; charset=utf-8",
+            Self::Events => "text/event-stream",
         }
     }
 }
 
 /// A finished answer before it meets the method: a HEAD gets the same head as a GET, without the bytes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Reply {
     status: StatusCode,
     content_type: HeaderValue,
     headers: Vec<(HeaderName, HeaderValue)>,
-    body: Bytes,
+    body: Body,
 }
 
 /// FastAPI's error shape, which clients of these paths already parse.
@@ -63,8 +69,14 @@ impl Reply {
             status,
             content_type: HeaderValue::from_static(kind.as_str()),
             headers: Vec::new(),
-            body: body.into(),
+            body: Body::full(body),
         }
+    }
+
+    /// An answer that goes on.
+    pub(crate) fn stream(kind: Kind, body: Body) -> Self {
+        let content_type = HeaderValue::from_static(kind.as_str());
+        Self { status: StatusCode::OK, content_type, headers: Vec::new(), body }
     }
 
     /// `value` as compact JSON.
@@ -88,7 +100,7 @@ impl Reply {
     /// Bytes of somebody else (the backend) under the content type that they came with.
     pub(crate) fn relayed(status: StatusCode, content_type: Option<HeaderValue>, body: Bytes) -> Self {
         let content_type = content_type.unwrap_or(HeaderValue::from_static("application/octet-stream"));
-        Self { status, content_type, headers: Vec::new(), body }
+        Self { status, content_type, headers: Vec::new(), body: Body::full(body) }
     }
 
     /// 405 with the methods that would have been right.
@@ -110,23 +122,25 @@ impl Reply {
 
     /// The HTTP response to a request with `method`.
     pub(crate) fn into_response(self, method: &Method) -> Response<Body> {
-        let length = HeaderValue::from(self.body.len());
-        let body = if method == Method::HEAD || self.body.is_empty() {
-            Body::empty()
-        } else {
-            Body::full(self.body)
-        };
+        let length = self.body.exact_len();
+        let body = if method == Method::HEAD { Body::empty() } else { self.body };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let fields = response.headers_mut();
         fields.insert(header::CONTENT_TYPE, self.content_type);
-        fields.insert(header::CONTENT_LENGTH, length);
+        if let Some(length) = length {
+            fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
         fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         fields.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         fields.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
         for (name, value) in self.headers {
-            fields.append(name, value);
+            if name == header::CACHE_CONTROL {
+                fields.insert(name, value);
+            } else {
+                fields.append(name, value);
+            }
         }
         response
     }

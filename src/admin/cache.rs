@@ -54,7 +54,7 @@ struct Route<'a> {
 }
 
 #[derive(Serialize)]
-struct Key {
+pub(super) struct Key {
     key: String,
     hits: u64,
     bytes: u64,
@@ -109,16 +109,17 @@ impl Admin {
                     hit_rate_percent: route.hit_rate_percent().map(hundredths),
                 })
                 .collect(),
-            top_keys: self.top_keys(),
+            top_keys: top_keys(self),
         };
         Reply::json(StatusCode::OK, &answer)
     }
+}
 
-    fn top_keys(&self) -> Vec<Key> {
-        let keys = self.sources.cache.as_ref().map(|cache| cache.top_keys(TOP_KEYS)).unwrap_or_default();
-        let key = keys.into_iter().take(TOP_KEYS);
-        key.map(|key| Key { key: key.key, hits: key.hits, bytes: key.bytes, ttl_s: key.ttl_s }).collect()
-    }
+/// The most used entries.
+pub(super) fn top_keys(admin: &Admin) -> Vec<Key> {
+    let keys = admin.sources.cache.as_ref().map(|cache| cache.top_keys(TOP_KEYS)).unwrap_or_default();
+    let key = keys.into_iter().take(TOP_KEYS);
+    key.map(|key| Key { key: key.key, hits: key.hits, bytes: key.bytes, ttl_s: key.ttl_s }).collect()
 }
 
 fn words<T: Copy>(counts: &[(T, u64)], word: impl Fn(T) -> &'static str) -> Vec<(String, u64)> {

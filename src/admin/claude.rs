@@ -229,7 +229,7 @@ fn decisions(totals: &Totals) -> Vec<Decided> {
 
 /// Pico-dollars as dollars, to the micro-dollar's millionth.
 #[expect(clippy::cast_precision_loss, reason = "JSON knows only floats; sums are kept as whole numbers")]
-fn dollars(pico: i128) -> f64 {
+pub(super) fn dollars(pico: i128) -> f64 {
     pico as f64 / 1e12
 }
 

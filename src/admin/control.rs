@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde::Serialize;
 use tokio::time::timeout;
 use tracing::info;
@@ -84,7 +84,7 @@ impl Service for ControlService {
     }
 
     fn refuse(&self, refusal: Refusal, _: Context) -> Answer<()> {
-        refused(refusal)
+        refused(refusal, "POST")
     }
 }
 
@@ -101,8 +101,13 @@ pub(crate) async fn answered(
 }
 
 /// The answer to bytes that never became a request, in the error shape of these listeners.
-pub(crate) fn refused(refusal: Refusal) -> Answer<()> {
+/// Its methods are `allow` (RFC 9110 section 15.5.6).
+pub(crate) fn refused(refusal: Refusal, allow: &'static str) -> Answer<()> {
     let reply = Reply::detail(refusal.status(), refusal.detail());
+    let reply = match refusal.status() {
+        StatusCode::METHOD_NOT_ALLOWED => reply.with(header::ALLOW, HeaderValue::from_static(allow)),
+        _ => reply,
+    };
     Answer::new(reply.into_response(&Method::GET), ())
 }
 

@@ -197,6 +197,7 @@ mod tests {
                 None,
             ),
             sources,
+            crate::net::drain::Drain::new(),
         )));
 
         let answer = ask(&service, "POST /api/v1/cache/entry", &[], r#"{"url":"/a"}"#).await;

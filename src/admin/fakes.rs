@@ -19,7 +19,7 @@ use crate::admin::{
     EntryFound, EntryView, Health, Purge, Purged, Scope, Sources, TopKey,
 };
 use crate::config;
-use crate::net::{Body, Context, Service};
+use crate::net::{Body, Context, Service, drain::Drain};
 use crate::telemetry::{
     CacheSizes, CacheSource, CacheStatus, Facts, Fwd, HitSource, Kind, Method, Operation, Parts, Record,
     Telemetry, Tier, observed::Observed,
@@ -147,7 +147,7 @@ fn telemetry() -> Arc<Telemetry> {
 
 /// An admin plane over the fake, with these tokens and without traffic.
 pub(crate) fn admin(fake: &Arc<Fake>, read: Option<&str>, write: Option<&str>) -> Admin {
-    Admin::new(&config(read, write), telemetry(), fake.sources())
+    Admin::new(&config(read, write), telemetry(), fake.sources(), Drain::new())
 }
 
 /// An admin plane over the fake that has seen requests of every sort.
@@ -184,7 +184,7 @@ pub(crate) fn admin_with_traffic(fake: &Arc<Fake>) -> Admin {
     for operation in [Operation::Lookup, Operation::Store] {
         telemetry.cache_operation(Tier::Memory, operation, tokio::time::Instant::now(), 20);
     }
-    Admin::new(&config(None, None), telemetry, fake.sources())
+    Admin::new(&config(None, None), telemetry, fake.sources(), Drain::new())
 }
 
 /// An answer as a client sees it.

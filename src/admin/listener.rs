@@ -8,7 +8,10 @@ use http::{Method, Request, Response, StatusCode};
 use crate::admin::{
     Admin,
     answer::{Kind, Reply},
-    control, guard, page, purge, query,
+    assets::Asset,
+    control, guard,
+    live::tail,
+    page, purge, query,
     sources::Scope,
 };
 use crate::config::OnIngress;
@@ -31,7 +34,7 @@ pub struct IngressPart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
     Page,
-    Style,
+    Asset(Asset),
     Livez,
     Readyz,
     Metrics,
@@ -42,13 +45,18 @@ enum Path {
     CacheStats,
     CacheClear,
     Advise,
+    Snapshot,
+    Events,
+    Tail,
+    Route,
 }
 
 impl Path {
     fn of(path: &str) -> Option<Self> {
         Some(match path {
             "/" => Self::Page,
-            "/page.css" => Self::Style,
+            "/dashboard.js" => Self::Asset(Asset::Script),
+            "/dashboard.css" => Self::Asset(Asset::Style),
             "/livez" => Self::Livez,
             "/readyz" => Self::Readyz,
             "/metrics" => Self::Metrics,
@@ -59,6 +67,10 @@ impl Path {
             "/performance/cache/stats" => Self::CacheStats,
             "/performance/cache/clear" => Self::CacheClear,
             "/api/v1/advise" => Self::Advise,
+            "/api/v1/snapshot" => Self::Snapshot,
+            "/api/v1/events" => Self::Events,
+            "/api/v1/tail" => Self::Tail,
+            "/api/v1/route" => Self::Route,
             _ => return None,
         })
     }
@@ -96,7 +108,7 @@ impl Service for AdminService {
     }
 
     fn refuse(&self, refusal: Refusal, _: Context) -> Answer<()> {
-        control::refused(refusal)
+        control::refused(refusal, "GET, HEAD")
     }
 }
 
@@ -137,7 +149,12 @@ impl IngressPart {
 }
 
 impl Admin {
-    async fn answer(&self, path: Path, request: Request<Body>, peer: Option<IpAddr>) -> Result<Reply, Reply> {
+    async fn answer(
+        self: &Arc<Self>,
+        path: Path,
+        request: Request<Body>,
+        peer: Option<IpAddr>,
+    ) -> Result<Reply, Reply> {
         if path == Path::CacheClear {
             return self.clear(request, peer).await;
         }
@@ -151,10 +168,35 @@ impl Admin {
             self.reads.check(request.headers(), peer)?;
         }
         let query = request.uri().query().unwrap_or_default();
-        if path == Path::Advise {
-            return self.advise(request.headers(), query);
+        match path {
+            Path::Advise => self.advise(request.headers(), query),
+            Path::Asset(asset) => {
+                query::only(query, &[])?;
+                Ok(self.assets.reply(asset, request.headers()))
+            }
+            // The head of a stream needs no reader's place.
+            Path::Events | Path::Tail if request.method() == Method::HEAD => {
+                Ok(Reply::stream(Kind::Events, Body::empty()))
+            }
+            Path::Snapshot | Path::Events | Path::Tail | Path::Route => self.live(path, query),
+            _ => self.read(path, query).await,
         }
-        self.read(path, query).await
+    }
+
+    fn live(self: &Arc<Self>, path: Path, query: &str) -> Result<Reply, Reply> {
+        match path {
+            Path::Tail => {
+                query::only(query, &tail::KEYS)?;
+                self.tail(query)
+            }
+            Path::Route => self.route_details(query),
+            _ => {
+                query::only(query, &["window", "scope"])?;
+                query::scope(query)?;
+                let window = query::window(query, Window::FiveMinutes)?;
+                if path == Path::Snapshot { Ok(self.snapshot(window)) } else { self.events(window) }
+            }
+        }
     }
 
     async fn read(&self, path: Path, query: &str) -> Result<Reply, Reply> {
@@ -164,7 +206,6 @@ impl Admin {
                 let window = query::window(query, Window::FiveMinutes)?;
                 Ok(page::reply(self, window, query::is_refreshing(query)))
             }
-            Path::Style => Ok(Reply::new(StatusCode::OK, Kind::Css, page::STYLE)),
             // A probe with a query it need not have must not cost the pod.
             Path::Livez => Ok(probe(self.sources.health.live().err().as_deref())),
             Path::Readyz => Ok(probe(self.sources.health.ready().err().as_deref())),
@@ -177,8 +218,14 @@ impl Admin {
             Path::PerformanceHealth => Ok(self.performance_health(query::is_strict(query)?)),
             Path::Claude => Ok(self.claude_performance()),
             Path::CacheStats => Ok(self.cache_stats(query::window(query, Window::OneHour)?)),
-            // Both are answered before it comes to this.
-            Path::CacheClear | Path::Advise => Err(Reply::not_allowed("POST")),
+            // All are answered before it comes to this.
+            Path::CacheClear
+            | Path::Advise
+            | Path::Asset(_)
+            | Path::Snapshot
+            | Path::Events
+            | Path::Tail
+            | Path::Route => Err(Reply::not_allowed("POST")),
         }
     }
 
@@ -217,9 +264,19 @@ fn is_taken(path: &str, performance: bool, health: bool) -> bool {
             | Path::CacheStats
             | Path::CacheClear,
         ) => performance,
-        Some(Path::Page | Path::Style | Path::Livez | Path::Readyz | Path::Metrics | Path::Advise) | None => {
-            false
-        }
+        Some(
+            Path::Page
+            | Path::Asset(_)
+            | Path::Livez
+            | Path::Readyz
+            | Path::Metrics
+            | Path::Advise
+            | Path::Snapshot
+            | Path::Events
+            | Path::Tail
+            | Path::Route,
+        )
+        | None => false,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod advise;
 mod answer;
+mod assets;
 mod cache;
 mod claude;
 mod control;
@@ -15,6 +16,7 @@ mod fakes;
 mod guard;
 mod health;
 mod listener;
+mod live;
 mod merge;
 mod page;
 mod performance;
@@ -25,7 +27,8 @@ mod sources;
 
 use std::sync::Arc;
 
-use crate::config::{CacheMode, Config, Route};
+use crate::config::{CacheMode, ClaudeMode, Config, Route, ShownPaths};
+use crate::net::drain::Drain;
 use crate::telemetry::Telemetry;
 
 pub use control::ControlService;
@@ -50,12 +53,21 @@ pub struct Admin {
     /// The routes as they are configured, which advice keeps to.
     routes: Vec<Route>,
     is_observing: bool,
+    cache_mode: CacheMode,
+    claude_mode: Option<ClaudeMode>,
+    /// Where the backend is, and how many requests may be there at once.
+    backend_facts: Option<(String, u32)>,
+    /// How much of a path is shown.
+    paths: ShownPaths,
+    boards: live::Boards,
+    assets: assets::Assets,
+    drain: Drain,
 }
 
 impl Admin {
     /// The plane as `config` wants it. A listener that is off still has its guards: the other one uses them.
     #[must_use]
-    pub fn new(config: &Config, telemetry: Arc<Telemetry>, sources: Sources) -> Self {
+    pub fn new(config: &Config, telemetry: Arc<Telemetry>, sources: Sources, drain: Drain) -> Self {
         let (admin, control) = (config.admin.on(), config.control.on());
         let routes = config.ingress.as_ref().map(|ingress| ingress.routes.clone()).unwrap_or_default();
         let observes =
@@ -71,6 +83,16 @@ impl Admin {
             cache_hit_target: config.telemetry.cache_hit_target,
             is_observing: config.cache.mode == CacheMode::Observe || routes.iter().any(observes),
             routes,
+            cache_mode: config.cache.mode,
+            claude_mode: config.claude.as_ref().map(|claude| claude.mode),
+            backend_facts: config
+                .ingress
+                .as_ref()
+                .map(|ingress| (ingress.backend.to_string(), ingress.upstream.in_flight)),
+            paths: admin.map(|admin| admin.paths).unwrap_or_default(),
+            boards: live::Boards::default(),
+            assets: assets::Assets::default(),
+            drain,
         }
     }
 }

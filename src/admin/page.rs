@@ -2,7 +2,6 @@
 
 use std::fmt::{self, Write};
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -16,9 +15,6 @@ use crate::telemetry::{
     Basis, HealthScore, Method, Status, Window,
     snapshot::{CacheWindow, RouteCache, RouteWindow},
 };
-
-/// The page's style sheet, which its security policy lets load from here only.
-pub(super) const STYLE: Bytes = Bytes::from_static(include_str!("page.css").as_bytes());
 
 /// How many slow requests are shown.
 const SLOW: usize = 10;
@@ -80,11 +76,11 @@ impl fmt::Display for View<'_> {
             "<!doctype html><html lang=en><head><meta charset=utf-8>\
              <meta name=viewport content=\"width=device-width, initial-scale=1\">\
              <title>{} · {status} · {service}</title><link rel=icon href=\"data:,\">\
-             <link rel=stylesheet href=\"page.css\"></head><body>",
+             <link rel=stylesheet href=\"dashboard.css\"><script src=\"dashboard.js\" defer></script></head><body>",
             self.verdict.score
         )?;
         self.header(f)?;
-        f.write_str("<main id=ready>")?;
+        f.write_str("<main id=app>")?;
         self.verdict(f)?;
         self.routes(f)?;
         self.cache(f)?;

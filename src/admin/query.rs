@@ -46,6 +46,39 @@ pub(crate) fn yaml(query: &str) -> Result<Option<bool>, Reply> {
     }
 }
 
+/// The value of a key that may hold any text: percent-decoded, `+` for a space.
+pub(crate) fn text(query: &str, key: &str) -> Result<Option<String>, Reply> {
+    let Some(written) = last(query, key) else { return Ok(None) };
+    let wrong = || Reply::detail(StatusCode::BAD_REQUEST, &format!("the value of {key} is not well encoded"));
+    let mut decoded = Vec::with_capacity(written.len());
+    let mut rest = written.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match byte {
+            b'+' => decoded.push(b' '),
+            b'%' => {
+                let (digits, after) = rest.split_at_checked(2).ok_or_else(wrong)?;
+                let digits = std::str::from_utf8(digits).map_err(|_| wrong())?;
+                decoded.push(u8::from_str_radix(digits, 16).map_err(|_| wrong())?);
+                rest = after;
+            }
+            byte => decoded.push(byte),
+        }
+    }
+    String::from_utf8(decoded).map(Some).map_err(|_| wrong())
+}
+
+/// `?scope=pod|merged`: merging needs other replicas to ask.
+pub(crate) fn scope(query: &str) -> Result<(), Reply> {
+    match last(query, "scope") {
+        None | Some("pod") => Ok(()),
+        Some("merged") => {
+            Err(Reply::detail(StatusCode::BAD_REQUEST, "there are no other replicas to merge with"))
+        }
+        Some(_) => Err(Reply::detail(StatusCode::BAD_REQUEST, "scope must be pod or merged")),
+    }
+}
+
 /// Refuses keys other than `known`. The contract paths ignore them, as their callers may send more than we read.
 pub(crate) fn only(query: &str, known: &[&str]) -> Result<(), Reply> {
     let mut names =

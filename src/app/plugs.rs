@@ -12,10 +12,10 @@ use crate::{
         IngressPart, Purge, Purged, TopKey,
     },
     cache::{Cache, Clock, Entry, Scope, observe::Observer},
-    config::{PathSegment, PathTemplate, Readiness},
+    config::Readiness,
     ingress::{BoxedAnswer, Taken},
     net::{Body, drain::Drain},
-    telemetry::{CacheSizes, CacheSource, Operation, Telemetry, Tier, observed::Observed},
+    telemetry::{CacheSizes, CacheSource, MarkKind, Operation, Telemetry, Tier, masked, observed::Observed},
     upstream::{Call, Client, Head, Timing, Upstream},
 };
 
@@ -60,6 +60,7 @@ impl Purge for Purging {
 
 impl Purging {
     async fn end(&self, scope: &admin::Scope, soft: bool) -> Result<Purged, Cow<'static, str>> {
+        let named = scope.as_str();
         let scope = match scope {
             admin::Scope::All => Scope::All,
             admin::Scope::Tag(tag) => Scope::tag(tag),
@@ -72,6 +73,7 @@ impl Purging {
                 Scope::prefix(prefix).ok_or("prefix is neither a path nor an http URL")?
             }
         };
+        self.telemetry.mark(MarkKind::Purge, format!("purge of {named}"));
         let start = Instant::now();
         let outcome = self.cache.purge(&scope, soft, self.clock.at(start));
         self.telemetry.timed_operation(Tier::Memory, Operation::Purge, start);
@@ -116,31 +118,6 @@ impl MostUsed {
         }
         text
     }
-}
-
-/// A path with the values of its parameters cut. Without a route all but its first segment may be one.
-fn masked(path: &str, route: Option<&str>) -> String {
-    let template = route.and_then(|route| PathTemplate::parse(route).ok());
-    let segments = template.as_ref().map(|template| template.segments.as_slice());
-    let mut text = String::new();
-    for (index, part) in path.split('/').skip(1).enumerate() {
-        let is_plain = match segments {
-            Some(segments) => {
-                matches!(segments.get(index), Some(PathSegment::Literal(literal)) if literal == part)
-            }
-            None => index == 0,
-        };
-        text.push('/');
-        if is_plain {
-            text.push_str(part);
-        } else {
-            // Enough to tell entries apart, never the whole.
-            let kept = (part.chars().count() / 2).min(4);
-            text.extend(part.chars().take(kept));
-            text.push('…');
-        }
-    }
-    text
 }
 
 /// What was observed, for the admin listener.
@@ -247,28 +224,5 @@ impl Taken for IngressPaths {
             let response: Response<Body> = self.0.answer(request, client).await;
             response
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::masked;
-
-    #[test]
-    fn what_may_name_a_user_is_cut() {
-        let user = Some("/api/user/{id}");
-        let table = [
-            ("/api/challenges", Some("/api/challenges"), "/api/challenges"),
-            ("/api/user/7f3a9c01", user, "/api/user/7f3a…"),
-            ("/api/user/42", user, "/api/user/4…"),
-            ("/api/user/é", user, "/api/user/…"),
-            ("/files/a/bcdef", Some("/files/{rest*}"), "/files/…/bc…"),
-            ("/static/app.js", Some("unmatched"), "/static/app…"),
-            ("/", None, "/"),
-        ];
-
-        for (path, route, shown) in table {
-            assert_eq!(masked(path, route), shown, "{path}");
-        }
     }
 }

@@ -21,6 +21,7 @@ use tracing::warn;
 use crate::{
     config::{self, RuntimeMode},
     net::drain::{Drain, Phase},
+    telemetry::Telemetry,
     upstream::Upstream,
 };
 
@@ -37,6 +38,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How often gauges that are read and not counted are brought up to date.
 const REFRESH: Duration = Duration::from_secs(1);
+
+/// How often telemetry looks for changes of state: what is shorter leaves no mark.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How many workers serve clients: as configured, else the CPU quota rounded up, else two but never more than cores.
 pub(super) fn count(runtime: &config::Runtime) -> usize {
@@ -237,6 +241,20 @@ pub(super) fn spawn_egress(drain: &Drain, own: usize, egress: Drain) {
         }
         egress.advance(Phase::Closing);
         egress.finished().await;
+    });
+}
+
+/// Has telemetry look for changes of state until the process ends.
+pub(super) fn spawn_looking_around(telemetry: Arc<Telemetry>, drain: &Drain) {
+    let (mut closing, looked) = (drain.reached(Phase::Closing), drain.clone());
+    drain.spawn(async move {
+        loop {
+            telemetry.look_around(Instant::now(), looked.is_draining());
+            tokio::select! {
+                () = &mut closing => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
     });
 }
 

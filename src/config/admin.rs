@@ -24,6 +24,9 @@ pub struct Admin {
     /// reaching it through a name of their own. Default: [].
     #[schemars(extend("x-items" = "host"))]
     pub hosts: Vec<String>,
+    /// How much of the paths of requests and entries is shown: `template` only, `masked` with all but the beginning of
+    /// ids cut, or `full`. Queries are never shown. Default: masked.
+    pub paths: ShownPaths,
     /// When `/readyz` says ready.
     pub readiness: Readiness,
 }
@@ -35,7 +38,32 @@ impl Default for Admin {
             on_ingress: Vec::new(),
             token: None,
             hosts: Vec::new(),
+            paths: ShownPaths::Masked,
             readiness: Readiness::default(),
+        }
+    }
+}
+
+/// How much of a path operators see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ShownPaths {
+    /// The route template.
+    Template,
+    /// The path, with all but the beginning of what may name a user cut.
+    #[default]
+    Masked,
+    /// The path as sent, without its query.
+    Full,
+}
+
+impl ShownPaths {
+    /// The word in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Template => "template",
+            Self::Masked => "masked",
+            Self::Full => "full",
         }
     }
 }

@@ -52,7 +52,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     address::{BackendAddress, Cidr},
-    admin::{Admin, Control, OnIngress, Readiness},
+    admin::{Admin, Control, OnIngress, Readiness, ShownPaths},
     advise::Advise,
     budget::{Budget, BudgetBy},
     cache::{Cache, CacheMode, MemoryTier, Profile},
@@ -62,7 +62,7 @@ pub use self::{
         Preferences, PromptCache, PromptCacheMode, PromptCacheTtl, ResponseCache, Rewrite, RewriteThinking,
         Tiers,
     },
-    effective::effective_yaml,
+    effective::{effective_yaml, yaml_of},
     error::ValueError,
     host::{cpu_quota, host_name},
     identity::{Algorithm, Credential, Identity, KeysFile},

@@ -113,12 +113,9 @@ impl Exchange {
         let trace = trace.unwrap_or_else(Trace::fresh);
         let stats = ingress.stats_of(&route, &parts.method, parts.uri.path());
         let mut journal = journal(core, &context, telemetry::Method::from_name(parts.method.as_str()), stats);
-        let full_paths = ingress.settings().full_paths;
         journal.note(|record| {
             record.trace = trace.id;
-            if full_paths {
-                record.path = parts.uri.path_and_query().map(|target| target.as_str().to_owned().into());
-            }
+            record.path = parts.uri.path_and_query().cloned();
         });
         let request_id = parts.headers.remove(X_REQUEST_ID).filter(is_plain_id);
         journal.inner().request_id.clone_from(&request_id);

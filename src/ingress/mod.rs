@@ -113,7 +113,6 @@ struct Settings {
     server_timing: bool,
     expose_headers: bool,
     debug: bool,
-    full_paths: bool,
     follower_wait: Duration,
     /// The most time to the head of the backend's answer.
     first_byte: Duration,
@@ -137,7 +136,6 @@ impl Ingress {
             server_timing: ingress.server_timing,
             expose_headers: ingress.expose_headers,
             debug: config.cache.debug,
-            full_paths: config.telemetry.access_log.paths == config::PathDetail::Full,
             follower_wait: config.cache.follower_wait,
             first_byte: ingress.upstream.first_byte,
         };

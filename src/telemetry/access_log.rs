@@ -295,8 +295,8 @@ impl Line {
         out.push_str(record.method.as_str());
         out.push_str("\",\"http.route\":");
         write_string(out, record.route.template().as_bytes());
-        if let Some(path) = record.path.as_deref().filter(|_| self.full_path) {
-            let without_query = path.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+        if let Some(path) = record.path.as_ref().filter(|_| self.full_path) {
+            let without_query = path.path().as_bytes();
             out.push_str(",\"url.path\":");
             write_string(out, without_query);
         }

@@ -5,8 +5,9 @@
 //! own, everything else is a number or from a closed set.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -16,7 +17,9 @@ use super::{
     TraceId,
     counters::{Counter, Durations, Gauge},
     labels::labels,
+    latency::{Latency, Merged, Summary},
     record::Outcome,
+    windows::Window,
 };
 use crate::config::ModelTier;
 
@@ -358,6 +361,9 @@ pub struct ClaudeStats {
     /// Time of calls by tier; the last place is for models outside the tiers.
     durations: [Durations; ModelTier::COUNT + 1],
     first_bytes: [Durations; ModelTier::COUNT + 1],
+    /// The same of all calls together, in windows.
+    whole: Latency,
+    first: Latency,
     /// Time that a call waits for our own work before it goes on.
     pub overhead: Durations,
     /// Conversations that are remembered.
@@ -367,6 +373,45 @@ pub struct ClaudeStats {
     budgets: Mutex<BTreeMap<Arc<str>, BudgetState>>,
     /// Whether calls are routed.
     routes: std::sync::atomic::AtomicBool,
+}
+
+/// Calls that a request waits for are told from others by their trace: that many are remembered.
+const TRACED: usize = 512;
+
+/// The last calls that name a trace.
+#[derive(Debug, Default)]
+pub(super) struct TracedCalls(Mutex<VecDeque<(TraceId, Instant, Instant)>>);
+
+impl TracedCalls {
+    pub(super) fn note(&self, call: &Call) {
+        if call.trace.is_none() {
+            return;
+        }
+        let mut calls = self.0.lock();
+        if calls.len() == TRACED {
+            calls.pop_front();
+        }
+        calls.push_back((call.trace, call.started, call.started + Duration::from_micros(call.total_us)));
+    }
+
+    /// How long calls with a trace were on their way between two times; what overlaps counts once.
+    pub(super) fn time_of(&self, trace: TraceId, from: Instant, until: Instant) -> Duration {
+        if trace.is_none() {
+            return Duration::ZERO;
+        }
+        let calls = self.0.lock();
+        let own = calls.iter().filter(|(id, ..)| *id == trace);
+        let mut spans: Vec<_> = own.map(|(_, start, end)| ((*start).max(from), (*end).min(until))).collect();
+        drop(calls);
+        spans.sort();
+        let mut sum = Duration::ZERO;
+        let mut covered = from;
+        for (start, end) in spans {
+            sum += end.saturating_duration_since(start.max(covered));
+            covered = covered.max(end);
+        }
+        sum
+    }
 }
 
 /// What is used of a budget.
@@ -394,13 +439,18 @@ impl ClaudeStats {
     }
 
     /// Takes the record of a call that is over.
-    pub fn record(&self, call: &Call) {
+    pub(super) fn record(&self, call: &Call, tick: u32) {
         let place = call.tier.map_or(ModelTier::COUNT, ModelTier::index);
         if let Some(durations) = self.durations.get(place) {
             durations.record(call.total_us);
         }
         if let (Some(durations), Some(us)) = (self.first_bytes.get(place), call.first_byte_us) {
             durations.record(us);
+        }
+        let saturated = |us: u64| u32::try_from(us).unwrap_or(u32::MAX);
+        self.whole.record(tick, saturated(call.total_us), call.status >= 500);
+        if let Some(us) = call.first_byte_us.filter(|_| call.is_stream) {
+            self.first.record(tick, saturated(us), false);
         }
         self.overhead.record(call.overhead_us);
         self.totals.lock().add(call);
@@ -410,6 +460,15 @@ impl ClaudeStats {
                 identities.entry(identity).or_default().add(call);
             }
         }
+    }
+
+    /// Times of calls in a window, at a tick: whole calls, and first bytes of streams.
+    pub(super) fn times(&self, window: Window, tick: u32) -> [Summary; 2] {
+        [&self.whole, &self.first].map(|latency| {
+            let mut merged = Merged::default();
+            latency.add_to(&mut merged, window, tick);
+            merged.summary()
+        })
     }
 
     /// Changes counts that belong to no finished call.
@@ -484,7 +543,11 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
-    use super::{Call, ClaudeStats, IDENTITIES};
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{Call, ClaudeStats, IDENTITIES, TraceId, TracedCalls};
     use crate::config::ModelTier;
 
     fn call(tier: Option<ModelTier>, cost: Option<u64>, identity: u32) -> Call {
@@ -494,9 +557,9 @@ mod tests {
     #[test]
     fn the_sums_by_tier_model_and_route_add_up() {
         let stats = ClaudeStats::new(true);
-        stats.record(&call(Some(ModelTier::Economy), Some(20), 1));
-        stats.record(&call(Some(ModelTier::Economy), Some(40), 2));
-        stats.record(&call(None, None, 1));
+        stats.record(&call(Some(ModelTier::Economy), Some(20), 1), 0);
+        stats.record(&call(Some(ModelTier::Economy), Some(40), 2), 0);
+        stats.record(&call(None, None, 1), 0);
 
         let totals = stats.totals();
         assert_eq!((totals.all.calls, totals.all.cost, totals.all.tokens.input), (3, 60, 30));
@@ -519,7 +582,7 @@ mod tests {
             baseline_premium: 0,
             ..call(Some(ModelTier::Standard), None, 1)
         };
-        stats.record(&kept);
+        stats.record(&kept, 0);
 
         let totals = stats.totals();
         assert_eq!((totals.all.calls, totals.all.cost, totals.usage_unknown), (1, 0, 0));
@@ -534,9 +597,30 @@ mod tests {
     fn identities_are_bounded() {
         let stats = ClaudeStats::new(true);
         for identity in 0..u32::try_from(IDENTITIES).unwrap() + 5 {
-            stats.record(&call(None, Some(1), identity));
+            stats.record(&call(None, Some(1), identity), 0);
         }
 
         assert_eq!(stats.dearest(usize::MAX).len(), IDENTITIES);
+    }
+
+    #[test]
+    fn the_time_of_a_requests_calls_counts_overlaps_once() {
+        let calls = TracedCalls::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let trace = crate::telemetry::Trace::fresh().id;
+        for (from, ms, trace) in
+            [(10, 100, trace), (60, 100, trace), (300, 500, trace), (0, 900, TraceId::default())]
+        {
+            let call = call(None, None, 1);
+            calls.note(&Call { started: at(from), total_us: ms * 1000, trace, ..call });
+        }
+
+        let time = |from, until| calls.time_of(trace, at(from), at(until)).as_millis();
+
+        assert_eq!(time(0, 1000), 150 + 500);
+        assert_eq!(time(0, 400), 150 + 100);
+        assert_eq!(time(200, 250), 0);
+        assert_eq!(calls.time_of(TraceId::default(), at(0), at(1000)), Duration::ZERO);
     }
 }

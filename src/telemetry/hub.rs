@@ -15,14 +15,16 @@ use crate::config;
 use super::{
     access_log::{AccessLog, Sink},
     cache_stats::{CacheSizes, CacheSource, Operation, Operations, Tier},
-    claude::{Call, ClaudeStats},
+    claude::{Call, ClaudeStats, TracedCalls},
     counters::Counter,
     health_score::Since,
     listener::{Listener, ListenerStats},
+    marks::{MarkKind, Marks},
     record::{Basis, CacheStatus, Record},
     redis::RedisStats,
     routes::{Budget, OTHER, RouteStats, Times, UNMATCHED},
     slow::{SlowRequest, SlowRing},
+    tail::{Filter, Tail, Watching},
     tally::Tally,
     upstream::UpstreamStats,
     windows::TICK_SECONDS,
@@ -81,6 +83,9 @@ pub struct Telemetry {
     pub(super) slow: SlowRing,
     pub(super) slow_total: Counter,
     pub(super) access_log: AccessLog,
+    tail: Tail,
+    calls: TracedCalls,
+    pub(super) marks: Marks,
     pub(super) health_since: Mutex<Since>,
 }
 
@@ -100,7 +105,7 @@ impl Telemetry {
         let known = [&other, &unmatched].map(|route| (Box::from(route.template()), Arc::clone(route)));
         let config_state =
             ConfigState { hash: facts.config_hash.clone(), loaded: started_at, rejected_since: None };
-        Arc::new(Self {
+        let telemetry = Arc::new(Self {
             facts,
             started: Instant::now(),
             started_at,
@@ -122,8 +127,13 @@ impl Telemetry {
             slow: SlowRing::default(),
             slow_total: Counter::new(),
             access_log: AccessLog::new(&config.access_log, sink),
+            tail: Tail::default(),
+            calls: TracedCalls::default(),
+            marks: Marks::default(),
             health_since: Mutex::default(),
-        })
+        });
+        telemetry.mark(MarkKind::Start, "started");
+        telemetry
     }
 
     /// Takes over what may change while the process runs: the series budget and the access log.
@@ -182,8 +192,11 @@ impl Telemetry {
         let is_slow = basis_us > limit_us;
         if is_slow {
             self.slow_total.increment();
-            self.slow.push(SlowRequest::new(&record, &times, limit_us));
+            let until = record.started + Duration::from_micros(head_us);
+            let claude = self.calls.time_of(record.trace, record.started, until);
+            self.slow.push(SlowRequest::new(&record, &times, limit_us, claude));
         }
+        self.tail.offer(&record, &times, second);
         self.access_log.offer(record, &times, second, is_slow);
     }
 
@@ -236,8 +249,10 @@ impl Telemetry {
 
     /// Takes the record of a call to Claude that is over. The one call per call.
     pub fn finish_call(&self, stats: &ClaudeStats, call: Call) {
-        stats.record(&call);
         let second = self.second(call.started + Duration::from_micros(call.total_us));
+        stats.record(&call, second / TICK_SECONDS);
+        self.calls.note(&call);
+        self.tail.offer_call(&call, second);
         self.access_log.offer_call(call, second);
     }
 
@@ -264,17 +279,31 @@ impl Telemetry {
         upstream
     }
 
+    /// The numbers of all upstreams.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<Arc<UpstreamStats>> {
+        self.upstreams.read().clone()
+    }
+
+    /// Requests over the limits of their routes since the start.
+    #[must_use]
+    pub fn slow_count(&self) -> u64 {
+        self.slow_total.get()
+    }
+
     /// Tells that a configuration was taken into force after a reload.
     pub fn config_accepted(&self, hash: &str) {
         self.reloads_accepted.increment();
         *self.config.lock() =
             ConfigState { hash: hash.to_owned(), loaded: SystemTime::now(), rejected_since: None };
+        self.mark(MarkKind::Reload, format!("configuration {hash} in force"));
     }
 
     /// Tells that a reloaded configuration was rejected and the old one stays in force.
     pub fn config_rejected(&self) {
         self.reloads_rejected.increment();
         self.config.lock().rejected_since.get_or_insert_with(SystemTime::now);
+        self.mark(MarkKind::ReloadRejected, "a new configuration was rejected");
     }
 
     /// The state of the configuration.
@@ -299,6 +328,18 @@ impl Telemetry {
     #[must_use]
     pub const fn started_at(&self) -> SystemTime {
         self.started_at
+    }
+
+    /// Begins to watch what ends from now on; none when too many do.
+    #[must_use]
+    pub fn watch_tail(&self, filter: Filter) -> Option<Watching> {
+        self.tail.watch(filter)
+    }
+
+    /// The wall clock's time of an instant.
+    #[must_use]
+    pub fn wall(&self, instant: Instant) -> SystemTime {
+        self.started_at + instant.saturating_duration_since(self.started)
     }
 
     /// Waits until the access log is written as far as it was offered, at most `wait`. Blocks: for shutdown and tests.

@@ -36,6 +36,12 @@ pub(super) struct Latency {
     closed: Mutex<Slots<Sparse>>,
 }
 
+impl Default for Latency {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Latency {
     pub(super) fn new() -> Self {
         Self {
@@ -96,6 +102,24 @@ impl Latency {
             live.add_live(self);
             let sums = &live.sums;
             each(now / 6, MinuteSum { count: sums.count, errors: sums.errors, sum_us: sums.sum_us });
+        }
+    }
+
+    /// Adds the samples of each of the last minutes to the one of `minutes` that is as many from its end as they are ago.
+    pub(super) fn add_minutes(&self, minutes: &mut [Merged], now: u32) {
+        let now = self.read_at(now);
+        let closed = self.closed.lock();
+        let last = minutes.len().saturating_sub(1);
+        for minute in closed.minutes() {
+            let ago = (now / 6).saturating_sub(minute.tick / 6) as usize;
+            if let Some(merged) = last.checked_sub(ago).and_then(|place| minutes.get_mut(place)) {
+                merged.add_sparse(&minute.slot);
+            }
+        }
+        if self.tick.load(Acquire) == now
+            && let Some(merged) = minutes.last_mut()
+        {
+            merged.add_live(self);
         }
     }
 
@@ -226,6 +250,23 @@ impl Merged {
         self.sums.errors
     }
 
+    /// Counts by upper bound in microseconds, from the first to the last that is not empty, in steps of half an octave or,
+    /// where these would be more than `most`, of an octave.
+    pub(super) fn histogram(&self, most: usize) -> Vec<(u32, u64)> {
+        let of = |step: usize| {
+            let counts =
+                self.buckets.chunks(step).map(|chunk| chunk.iter().map(|count| u64::from(*count)).sum());
+            let counts: Vec<u64> = counts.collect();
+            let first = counts.iter().position(|count| *count > 0).unwrap_or(0);
+            let last = counts.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
+            let bound = |at: usize| lowest_us((at + 1) * step).saturating_sub(1);
+            let bars = counts.into_iter().enumerate().take(last).skip(first);
+            bars.map(|(at, count)| (bound(at), count)).collect::<Vec<_>>()
+        };
+        let half = of(SUB_BUCKETS as usize / 2);
+        if half.len() > most { of(SUB_BUCKETS as usize) } else { half }
+    }
+
     /// The value at the nearest rank, taken as the midpoint of its bucket and never outside what was seen.
     fn percentile(&self, percent: u64) -> f64 {
         let rank = (self.sums.count * percent).div_ceil(100).max(1);
@@ -341,15 +382,20 @@ const fn bucket_of(us: u32) -> usize {
     (shift * SUB_BUCKETS + (us >> shift)) as usize
 }
 
-/// The middle of a bucket.
-fn midpoint_us(bucket: usize) -> f64 {
+/// The smallest value of a bucket.
+fn lowest_us(bucket: usize) -> u32 {
     let bucket = u32::try_from(bucket).unwrap_or(0);
     if bucket < SUB_BUCKETS {
-        return f64::from(bucket);
+        return bucket;
     }
     let shift = bucket / SUB_BUCKETS - 1;
-    let low = (bucket - shift * SUB_BUCKETS) << shift;
-    f64::from(low) + f64::from((1_u32 << shift) - 1) / 2.0
+    (bucket - shift * SUB_BUCKETS) << shift
+}
+
+/// The middle of a bucket.
+fn midpoint_us(bucket: usize) -> f64 {
+    let width = 1_u32 << (bucket / SUB_BUCKETS as usize).saturating_sub(1);
+    f64::from(lowest_us(bucket)) + f64::from(width - 1) / 2.0
 }
 
 #[cfg(test)]

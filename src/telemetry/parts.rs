@@ -15,8 +15,10 @@ pub struct Parts {
     pub collapsed_us: u32,
     /// Making a connection to the backend.
     pub connect_us: u32,
-    /// From the request's departure to the first byte of the backend's answer.
+    /// From the request's departure to the first byte of the backend's answer, without calls to Claude.
     pub backend_us: u32,
+    /// In calls of the backend to Claude that name the request's trace.
+    pub claude_us: u32,
     /// From the head to the last byte of the answer.
     pub body_us: u32,
 }
@@ -36,6 +38,8 @@ labels! {
         Connect = "connect",
         /// [`Parts::backend_us`].
         Backend = "backend",
+        /// [`Parts::claude_us`].
+        Claude = "claude",
         /// [`Parts::body_us`].
         Body = "body",
         /// The rest: the proxy's own time.
@@ -54,13 +58,14 @@ impl Part {
             Self::Collapsed => "waiting for another request's fetch of the same answer",
             Self::Connect => "connecting to the backend",
             Self::Backend => "waiting for the backend's first byte",
+            Self::Claude => "the backend's calls to Claude",
             Self::Body => "sending the body",
             Self::Own => "the proxy itself",
         }
     }
 }
 
-/// A total and its eight parts. The parts always add up to the total.
+/// A total and its nine parts. The parts always add up to the total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Breakdown {
     total_us: u32,
@@ -72,16 +77,18 @@ impl Breakdown {
     /// to the same end.
     #[must_use]
     pub fn new(total_us: u32, parts: &Parts) -> Self {
-        let Parts { queue_us, cache_us, redis_us, collapsed_us, connect_us, backend_us, body_us } = *parts;
+        let Parts { queue_us, cache_us, redis_us, collapsed_us, connect_us, backend_us, claude_us, body_us } =
+            *parts;
         let mut rest = total_us;
         let mut cut = |part: u32| {
             let part = part.min(rest);
             rest -= part;
             part
         };
-        let [queue, cache, redis, collapsed, connect, backend, body] =
-            [queue_us, cache_us, redis_us, collapsed_us, connect_us, backend_us, body_us].map(&mut cut);
-        Self { total_us, parts_us: [queue, cache, redis, collapsed, connect, backend, body, rest] }
+        let [queue, cache, redis, collapsed, connect, backend, claude, body] =
+            [queue_us, cache_us, redis_us, collapsed_us, connect_us, backend_us, claude_us, body_us]
+                .map(&mut cut);
+        Self { total_us, parts_us: [queue, cache, redis, collapsed, connect, backend, claude, body, rest] }
     }
 
     /// The total.
@@ -123,9 +130,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_sum_to_the_total(total in any::<u32>(), us in any::<[u32; 7]>(), shift in 0..32_u32) {
-            let [queue_us, cache_us, redis_us, collapsed_us, connect_us, backend_us, body_us] = us.map(|us| us >> shift);
-            let parts = Parts { queue_us, cache_us, redis_us, collapsed_us, connect_us, backend_us, body_us };
+        fn parts_sum_to_the_total(total in any::<u32>(), us in any::<[u32; 8]>(), shift in 0..32_u32) {
+            let [queue_us, cache_us, redis_us, collapsed_us, connect_us, backend_us, claude_us, body_us] =
+                us.map(|us| us >> shift);
+            let parts =
+                Parts { queue_us, cache_us, redis_us, collapsed_us, connect_us, backend_us, claude_us, body_us };
 
             let breakdown = Breakdown::new(total, &parts);
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
 use super::{Parts, RouteStats, TraceId, labels::labels};
@@ -26,6 +26,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every word of [`Self::as_str`].
+    pub const WORDS: [&'static str; 5] = ["done", "client_abort", "upstream_abort", "error", "panic"];
+
     /// The word in log lines.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -78,9 +81,8 @@ pub struct Record {
     pub bytes_out: u64,
     /// The trace it belongs to.
     pub trace: TraceId,
-    /// The request target. Read only when a line is written and the configuration wants full paths; the query is
-    /// always cut off.
-    pub path: Option<Bytes>,
+    /// The request target. Its query is never shown, and its ids only where the configuration wants full paths.
+    pub path: Option<PathAndQuery>,
 }
 
 impl Record {

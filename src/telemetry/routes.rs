@@ -20,6 +20,7 @@ use super::{
     counters::{Counter, Durations},
     latency::Latency,
     record::{CacheStatus, Fwd, HitSource, Kind, Method, Outcome, Reason, Record},
+    tail::{Finished, Recent},
     tally::Tally,
 };
 
@@ -210,6 +211,7 @@ pub(super) struct Active {
     pub(super) cache: Tally<CACHE_EVENTS>,
     pub(super) reasons: [Counter; Reason::COUNT],
     pub(super) would_hits: Counter,
+    recent: Recent,
     pub(super) bytes_in: Counter,
     pub(super) bytes_out: Counter,
 }
@@ -223,6 +225,7 @@ impl Active {
             cache: Tally::new(6),
             reasons: [const { Counter::new() }; Reason::COUNT],
             would_hits: Counter::new(),
+            recent: Recent::default(),
             bytes_in: Counter::new(),
             bytes_out: Counter::new(),
         }
@@ -233,6 +236,7 @@ impl Active {
         cell.lane.first_byte.record(times.head_us);
         cell.lane.latency.record(times.tick, times.basis_us, record.status >= 500);
         self.cache.count(times.tick, cache_event(record));
+        self.recent.push(record, times);
         if let Some(counter) = record.reason.and_then(|reason| self.reasons.get(reason.index()))
             && counter.next() == 0
         {
@@ -315,6 +319,11 @@ impl Active {
     pub(super) fn cells(&self) -> impl Iterator<Item = &Cell> {
         let blocks = std::iter::successors(Some(&self.first), |block| block.next.get().map(Box::as_ref));
         blocks.flat_map(|block| &block.cells).map_while(|cell| cell.get().map(Box::as_ref))
+    }
+
+    /// The last requests, the newest first.
+    pub(super) fn recent(&self) -> Vec<Finished> {
+        self.recent.all()
     }
 
     /// The lanes, in the order of first use.

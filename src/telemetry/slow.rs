@@ -1,7 +1,11 @@
 //! Slow requests: the last 200 of them with the parts of their time, and one warning line each that says in words
 //! where the time went. None is sampled away.
 
-use std::{collections::VecDeque, sync::Arc, time::SystemTime};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use parking_lot::Mutex;
 use tracing::warn;
@@ -26,6 +30,8 @@ pub struct SlowRequest {
     pub method: Method,
     /// The status of its answer.
     pub status: u16,
+    /// Its path without the query; a copy, as the request's own buffer is large.
+    pub path: Option<Box<str>>,
     /// What the cache did.
     pub cache: CacheStatus,
     /// Why.
@@ -41,16 +47,20 @@ pub struct SlowRequest {
 }
 
 impl SlowRequest {
-    pub(super) fn new(record: &Record, times: &Times, limit_us: u32) -> Self {
+    /// `claude` is the time of the backend's calls to Claude for this request, as far as they are proven.
+    pub(super) fn new(record: &Record, times: &Times, limit_us: u32, claude: Duration) -> Self {
         let basis = record.kind.basis();
         // The body of a stream comes after what is measured here.
         let body_us = if basis == Basis::Whole { record.parts.body_us } else { 0 };
-        let parts = Parts { body_us, ..record.parts };
+        let claude_us = u32::try_from(claude.as_micros()).unwrap_or(u32::MAX).min(record.parts.backend_us);
+        let backend_us = record.parts.backend_us - claude_us;
+        let parts = Parts { body_us, backend_us, claude_us, ..record.parts };
         Self {
             at: SystemTime::now(),
             route: Arc::clone(&record.route),
             method: record.method,
             status: record.status,
+            path: record.path.as_ref().map(|path| path.path().into()),
             cache: record.cache,
             reason: record.reason,
             basis,
@@ -139,7 +149,7 @@ mod tests {
         let times = Times { tick: 0, head_us: 2_500_300, total_us: 2_500_300, basis_us: 2_500_300 };
 
         with_default(subscriber(&Log::default(), capture.clone()).0, || {
-            SlowRing::default().push(SlowRequest::new(&record, &times, 2_000_000));
+            SlowRing::default().push(SlowRequest::new(&record, &times, 2_000_000, Duration::ZERO));
         });
 
         let text = capture.text();

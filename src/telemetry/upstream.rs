@@ -144,12 +144,14 @@ impl UpstreamStats {
     }
 
     /// Since when the probes fail.
-    pub(super) fn down_since(&self) -> Option<SystemTime> {
+    #[must_use]
+    pub fn down_since(&self) -> Option<SystemTime> {
         self.state.lock().down_since
     }
 
     /// Since when the breaker has not been closed.
-    pub(super) fn breaker_since(&self) -> Option<SystemTime> {
+    #[must_use]
+    pub fn breaker_since(&self) -> Option<SystemTime> {
         self.state.lock().breaker_since
     }
 }

@@ -151,7 +151,7 @@ async fn windows_are_words_and_unknown_keys_are_ignored_on_contract_paths() {
 async fn a_head_is_a_get_without_its_bytes() {
     let service = busy();
 
-    for path in READS.into_iter().chain(["/livez", "/readyz", "/page.css", "/nope"]) {
+    for path in READS.into_iter().chain(["/livez", "/readyz", "/dashboard.css", "/nope"]) {
         let get = get(&service, path).await;
         let head = ask(&service, &format!("HEAD {path}"), &[], "").await;
         assert_eq!((head.status, head.text.as_str()), (get.status, ""), "{path}");
@@ -299,7 +299,7 @@ async fn ingress_answers_only_what_it_was_told_to() {
     }
     assert!(health.takes("/health") && !performance.takes("/health"));
     for path in
-        ["/", "/metrics", "/livez", "/readyz", "/page.css", "/performance", "/performance/x", "/health/"]
+        ["/", "/metrics", "/livez", "/readyz", "/dashboard.css", "/performance", "/performance/x", "/health/"]
     {
         assert!(!performance.takes(path) && !health.takes(path), "{path}");
     }

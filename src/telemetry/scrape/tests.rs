@@ -88,7 +88,7 @@ fn every_declared_family_is_written() {
     telemetry.watch_redis(Arc::new(RedisStats::new("redis://redis")));
     let claude = Arc::new(ClaudeStats::new(true));
     telemetry.watch_claude(Arc::clone(&claude));
-    claude.record(&Call::example());
+    claude.record(&Call::example(), 0);
     claude.set_budget(&Arc::from("day"), BudgetState { limit: 1, ..BudgetState::default() });
     claude.note(|totals| {
         totals.retries.insert("500", 1);

@@ -1,0 +1,177 @@
+//! `GET /api/v1/snapshot` and `GET /api/v1/events`: what is shown now, once or every second.
+//!
+//! A board holds the sections of its window. They are made anew when they are asked for and older than a second, so that
+//! nothing is done while nobody looks, and once for all who do. Every making has a number; a reader that has the one
+//! before gets the sections that changed, any other gets all of them: a slow reader skips, and is never queued for.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::AcqRel},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+
+use super::sections::{Moment, at};
+use crate::admin::{
+    Admin,
+    answer::{Kind, Reply},
+};
+use crate::net::{Body, BodyError, Chunks, drain::Phase};
+use crate::telemetry::Window;
+
+/// How often a reader is told.
+const PACE: Duration = Duration::from_secs(1);
+/// Below this age the sections are those that another reader has just been told.
+const FRESH: Duration = Duration::from_millis(900);
+/// The most readers of events and of the tail together.
+const VIEWERS: usize = 48;
+
+/// The sections of the three windows.
+#[derive(Default)]
+pub(in crate::admin) struct Boards {
+    windows: [Mutex<Board>; 3],
+    pub(super) viewers: Arc<Viewers>,
+}
+
+/// The sections of a window as they were made last.
+#[derive(Default)]
+struct Board {
+    seq: u64,
+    made: Option<Instant>,
+    at: String,
+    sections: Vec<(&'static str, String)>,
+    /// The event for those who have the making before.
+    change: Bytes,
+}
+
+/// Those who follow.
+#[derive(Default)]
+pub(super) struct Viewers(AtomicUsize);
+
+/// A reader's place.
+pub(super) struct Place(Arc<Viewers>);
+
+impl Viewers {
+    /// A place; none when there are too many readers.
+    pub(super) fn enter(self: &Arc<Self>) -> Result<Place, Reply> {
+        if self.0.fetch_add(1, AcqRel) >= VIEWERS {
+            self.0.fetch_sub(1, AcqRel);
+            let detail = "too many viewers: close a page or a terminal that follows this one";
+            return Err(Reply::detail(StatusCode::SERVICE_UNAVAILABLE, detail)
+                .with(header::RETRY_AFTER, HeaderValue::from_static("5")));
+        }
+        Ok(Place(Arc::clone(self)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, AcqRel);
+    }
+}
+
+impl Board {
+    /// Makes the sections anew if they are old.
+    fn refresh(&mut self, admin: &Admin, window: Window) {
+        if self.made.is_some_and(|made| made.elapsed() < FRESH) {
+            return;
+        }
+        let sections = Moment::new(admin, window).sections();
+        self.seq += 1;
+        self.at = at(std::time::SystemTime::now());
+        let is_new = |(name, text): &&(&'static str, String)| {
+            !self.sections.iter().any(|(known, old)| known == name && old == text)
+        };
+        let changed: Vec<_> = sections.iter().filter(is_new).collect();
+        self.change = event("change", self.seq, &self.object(changed.into_iter()));
+        self.sections = sections;
+        self.made = Some(Instant::now());
+    }
+
+    fn object<'a>(&self, sections: impl Iterator<Item = &'a (&'static str, String)>) -> String {
+        let mut text = format!("{{\"seq\":{},\"at\":\"{}\"", self.seq, self.at);
+        for (name, section) in sections {
+            text.push_str(",\"");
+            text.push_str(name);
+            text.push_str("\":");
+            text.push_str(section);
+        }
+        text.push('}');
+        text
+    }
+
+    fn whole(&self) -> String {
+        self.object(self.sections.iter())
+    }
+}
+
+/// One event. The data are one line, as JSON escapes line ends.
+pub(super) fn event(name: &str, seq: u64, data: &str) -> Bytes {
+    Bytes::from(format!("event: {name}\nid: {seq}\ndata: {data}\n\n"))
+}
+
+impl Admin {
+    fn board(&self, window: Window) -> &Mutex<Board> {
+        let [one, five, hour] = &self.boards.windows;
+        match window {
+            Window::OneMinute => one,
+            Window::FiveMinutes => five,
+            Window::OneHour => hour,
+        }
+    }
+
+    /// Everything that is shown, now.
+    pub(in crate::admin) fn snapshot(&self, window: Window) -> Reply {
+        let mut board = self.board(window).lock();
+        board.refresh(self, window);
+        Reply::new(StatusCode::OK, Kind::Json, board.whole())
+    }
+
+    /// Everything that is shown, and then what changes of it, once a second until the reader leaves or the process ends.
+    pub(in crate::admin) fn events(self: &Arc<Self>, window: Window) -> Result<Reply, Reply> {
+        let place = self.boards.viewers.enter()?;
+        let mut pace = interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let closing = self.drain.reached(Phase::Closing);
+        let events = Events { admin: Arc::clone(self), window, seen: 0, pace, closing, _place: place };
+        Ok(Reply::stream(Kind::Events, Body::of(events)))
+    }
+}
+
+/// The events of one reader.
+struct Events {
+    admin: Arc<Admin>,
+    window: Window,
+    /// The number of the making that was sent last; 0 before the first.
+    seen: u64,
+    pace: Interval,
+    closing: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    _place: Place,
+}
+
+impl Chunks for Events {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if self.closing.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        std::task::ready!(self.pace.poll_tick(cx));
+        let admin = Arc::clone(&self.admin);
+        let mut board = admin.board(self.window).lock();
+        board.refresh(&admin, self.window);
+        let chunk = match board.seq - self.seen {
+            0 => Bytes::from_static(b": nothing new\n\n"),
+            1 if self.seen > 0 => board.change.clone(),
+            _ => event("snapshot", board.seq, &board.whole()),
+        };
+        self.seen = board.seq;
+        Poll::Ready(Some(Ok(chunk)))
+    }
+}

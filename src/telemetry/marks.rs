@@ -1,0 +1,246 @@
+//! What changed and when: the marks on the chart, and the Redis tier's answers by minute. Whoever keeps the process's time
+//! calls [`Telemetry::look_around`] once a second; changes are found by looking, so that no part has to tell.
+
+use std::{collections::VecDeque, time::SystemTime};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    hub::Telemetry,
+    labels::labels,
+    upstream::{BreakerState, UpstreamStats},
+};
+
+/// Marks that are kept: more than fit on a chart.
+const KEPT: usize = 64;
+/// Minutes of the Redis tier's answers: those of the chart.
+const MINUTES: u32 = 15;
+
+labels! {
+    /// What changed.
+    pub enum MarkKind {
+        /// The process started.
+        Start = "start",
+        /// A new configuration is in force.
+        Reload = "reload",
+        /// A new configuration was rejected.
+        ReloadRejected = "reload_rejected",
+        /// Cached answers were ended.
+        Purge = "purge",
+        /// A breaker changed.
+        Breaker = "breaker",
+        /// Redis answers no more.
+        RedisLost = "redis_lost",
+        /// Redis answers again.
+        RedisBack = "redis_back",
+        /// The backend answers its checks no more.
+        BackendLost = "backend_lost",
+        /// The backend answers its checks again.
+        BackendBack = "backend_back",
+        /// An alert fires.
+        Alert = "alert",
+        /// An alert is over.
+        Resolved = "resolved",
+        /// The process is about to end.
+        Drain = "drain",
+    }
+}
+
+/// A change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// When.
+    pub at: SystemTime,
+    /// What.
+    pub kind: MarkKind,
+    /// In words.
+    pub text: String,
+}
+
+/// The marks, and what was seen last.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    all: Mutex<VecDeque<Mark>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    redis_up: Option<bool>,
+    upstreams: Vec<(String, Option<bool>, BreakerState)>,
+    is_draining: bool,
+    /// The worst answer of each minute; none where one was missing.
+    pings: VecDeque<(u32, Option<f64>)>,
+}
+
+impl Telemetry {
+    /// Adds a mark.
+    pub fn mark(&self, kind: MarkKind, text: impl Into<String>) {
+        self.mark_at(SystemTime::now(), kind, text.into());
+    }
+
+    /// The marks, oldest first.
+    #[must_use]
+    pub fn marks(&self) -> Vec<Mark> {
+        self.marks.all.lock().iter().cloned().collect()
+    }
+
+    /// How long an empty operation of Redis took at worst, in milliseconds, in each of the last 15 minutes, oldest first;
+    /// none for minutes in which Redis did not answer, or from before the start.
+    #[must_use]
+    pub fn redis_minutes(&self, now: Instant) -> Vec<Option<f64>> {
+        let minute = self.tick(now) / 6;
+        let seen = self.marks.seen.lock();
+        let of = |wanted: u32| seen.pings.iter().find(|(at, _)| *at == wanted).and_then(|(_, ping)| *ping);
+        (0..MINUTES).rev().map(|ago| minute.checked_sub(ago).and_then(of)).collect()
+    }
+
+    /// Looks for changes since the last call. To be called once a second.
+    pub fn look_around(&self, now: Instant, is_draining: bool) {
+        let upstreams: Vec<_> = self.upstreams.read().clone();
+        let redis = self.redis();
+        let mut marks = Vec::new();
+        let mut seen = self.marks.seen.lock();
+        for stats in &upstreams {
+            seen.look_at(stats, &mut marks);
+        }
+        if let Some(stats) = redis {
+            let is_up = stats.is_up();
+            match (seen.redis_up, is_up) {
+                (Some(true), false) => {
+                    let why = stats.error().map_or_else(String::new, |error| format!(": {error}"));
+                    marks.push((MarkKind::RedisLost, stats.down_since(), format!("Redis lost{why}")));
+                }
+                (Some(false), true) => {
+                    marks.push((MarkKind::RedisBack, stats.changed(), "Redis is back".to_owned()));
+                }
+                _ => {}
+            }
+            // One that never answered is no loss: the health score tells of it.
+            seen.redis_up = if is_up { Some(true) } else { seen.redis_up.map(|_| false) };
+            seen.ping(self.tick(now) / 6, stats.ping_ms().filter(|_| is_up));
+        }
+        if is_draining && !seen.is_draining {
+            seen.is_draining = true;
+            marks.push((MarkKind::Drain, None, "drain began".to_owned()));
+        }
+        drop(seen);
+        for (kind, at, text) in marks {
+            self.mark_at(at.unwrap_or_else(SystemTime::now), kind, text);
+        }
+    }
+
+    fn mark_at(&self, at: SystemTime, kind: MarkKind, text: String) {
+        let mut all = self.marks.all.lock();
+        if all.len() == KEPT {
+            all.pop_front();
+        }
+        all.push_back(Mark { at, kind, text });
+    }
+}
+
+impl Seen {
+    fn look_at(&mut self, stats: &UpstreamStats, marks: &mut Vec<(MarkKind, Option<SystemTime>, String)>) {
+        let (name, is_up, breaker) = (stats.name(), stats.is_up(), stats.breaker());
+        let known = self.upstreams.iter_mut().find(|(known, ..)| known == name);
+        let Some((_, was_up, was)) = known else {
+            self.upstreams.push((name.to_owned(), is_up, breaker));
+            return;
+        };
+        match (*was_up, is_up) {
+            (Some(true), Some(false)) => {
+                marks.push((MarkKind::BackendLost, stats.down_since(), format!("{name} fails its checks")));
+            }
+            (Some(false), Some(true)) => {
+                marks.push((MarkKind::BackendBack, None, format!("{name} answers its checks again")));
+            }
+            _ => {}
+        }
+        if *was != breaker {
+            let at = stats.breaker_since();
+            marks.push((MarkKind::Breaker, at, format!("breaker of {name}: {}", breaker.as_str())));
+        }
+        (*was_up, *was) = (is_up, breaker);
+    }
+
+    fn ping(&mut self, minute: u32, ping: Option<f64>) {
+        match self.pings.back_mut() {
+            Some((at, worst)) if *at == minute => {
+                *worst = worst.zip(ping).map(|(worst, ping)| worst.max(ping));
+            }
+            _ => self.pings.push_back((minute, ping)),
+        }
+        while self.pings.len() > MINUTES as usize {
+            self.pings.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::time::Instant;
+
+    use super::MarkKind;
+    use crate::{
+        config,
+        telemetry::{BreakerState, Facts, RedisStats, Telemetry},
+    };
+
+    fn kinds(telemetry: &Telemetry) -> Vec<MarkKind> {
+        telemetry.marks().iter().map(|mark| mark.kind).collect()
+    }
+
+    #[test]
+    fn each_change_leaves_one_mark() {
+        let telemetry = Telemetry::new(&config::Telemetry::default(), Facts::default(), None);
+        let redis = Arc::new(RedisStats::new("redis:6379"));
+        telemetry.watch_redis(Arc::clone(&redis));
+        let backend = telemetry.upstream("backend");
+        let look = |draining| telemetry.look_around(Instant::now(), draining);
+        look(false);
+        let started = telemetry.marks().len();
+
+        redis.set_up(true, None);
+        backend.set_up(true, Some(1.0));
+        look(false);
+        redis.set_up(false, Some("connection refused".to_owned()));
+        backend.set_up(false, None);
+        backend.set_breaker(BreakerState::Open);
+        look(false);
+        look(false);
+        redis.set_up(true, None);
+        look(true);
+        look(true);
+
+        let expected = [
+            MarkKind::BackendLost,
+            MarkKind::Breaker,
+            MarkKind::RedisLost,
+            MarkKind::RedisBack,
+            MarkKind::Drain,
+        ];
+        assert_eq!(kinds(&telemetry)[started..], expected);
+        assert!(telemetry.marks().iter().any(|mark| mark.text == "Redis lost: connection refused"));
+    }
+
+    #[test]
+    fn a_minute_without_an_answer_has_no_time() {
+        let telemetry = Telemetry::new(&config::Telemetry::default(), Facts::default(), None);
+        let redis = Arc::new(RedisStats::new("redis:6379"));
+        telemetry.watch_redis(Arc::clone(&redis));
+        redis.set_up(true, None);
+        redis.set_ping(500);
+        telemetry.look_around(Instant::now(), false);
+        redis.set_ping(1500);
+        telemetry.look_around(Instant::now(), false);
+
+        assert_eq!(telemetry.redis_minutes(Instant::now()).last(), Some(&Some(1.5)));
+        redis.set_up(false, None);
+        telemetry.look_around(Instant::now(), false);
+
+        assert_eq!(telemetry.redis_minutes(Instant::now()), vec![None; 15]);
+    }
+}
