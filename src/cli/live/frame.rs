@@ -6,18 +6,21 @@ use super::{
     figures::{self, Glyphs},
     line::{self, Line, Paint},
     planes, routes,
-    snapshot::{Health, Reason, Route, Slot, Snapshot},
+    snapshot::{Health, Reason, Route, Silent, Slot, Snapshot},
     state::{Link, View},
 };
 
 /// Rows that the table keeps while anything else is shown: its head and five routes.
 const TABLE: usize = 6;
 
+/// Columns of what stands before and behind the bars of the traffic.
+const SCALE: usize = 22;
+
 /// Pieces of this rank and above are shown only where the whole table has room beside them.
 const SPARE: u8 = 7;
 
 /// Lines of the parts beside the routes.
-const PLANES: usize = 4;
+const PLANES: usize = 5;
 
 /// Reasons that have a line of their own.
 const REASONS: usize = 6;
@@ -157,6 +160,7 @@ fn blocks(view: &View, width: usize) -> Vec<Block> {
     } else {
         block(0, vec![Line::of("no verdict yet", Paint::Soft)]);
     }
+    block(2, silent(snapshot));
     block(1, vec![tiles(snapshot, view.window)]);
     block(6, traffic(snapshot, width, view.glyphs));
     block(4, line::flowed(planes::planes(snapshot), width, PLANES));
@@ -190,6 +194,17 @@ pub(super) fn reasons(health: &Health, now: Option<&str>) -> Vec<Line> {
         lines.push(Line::of(&format!("       and {hidden} more"), Paint::Soft));
     }
     lines
+}
+
+/// Pods that are missing from what is shown.
+pub(super) fn silent(snapshot: &Snapshot) -> Vec<Line> {
+    let silent = snapshot.meta.peers.iter().flat_map(|peers| &peers.silent);
+    let line = |peer: &Silent| {
+        let pod = peer.pod.as_deref().unwrap_or(figures::UNKNOWN);
+        let error = peer.error.as_deref().unwrap_or("no answer");
+        Line::of(&format!("not in it: {pod}, {error}"), Paint::Warn)
+    };
+    silent.take(REASONS).map(line).collect()
 }
 
 fn fine(health: &Health) -> Vec<Line> {
@@ -228,7 +243,15 @@ fn traffic(snapshot: &Snapshot, width: usize, glyphs: Glyphs) -> Vec<Line> {
     if chart.slots.is_empty() {
         return Vec::new();
     }
-    let from = chart.slots.len().saturating_sub(width.saturating_sub(24).max(10));
+    let last = chart.marks.iter().max_by(|a, b| a.at.cmp(&b.at));
+    let last = last.and_then(|mark| Some((mark, mark.text.as_ref()?)));
+    let mark = last.map_or_else(Line::default, |(mark, text)| {
+        let at = figures::since(mark.at.as_deref(), snapshot.at.as_deref());
+        Line::of(&format!("   {at} {text}"), Paint::Soft)
+    });
+    // What happened last is worth more than what was long ago, up to a third of the line.
+    let room = width.saturating_sub(SCALE + mark.width().min(width / 3)).max(10);
+    let from = chart.slots.len().saturating_sub(room);
     let slots = chart.slots.get(from..).unwrap_or_default();
     let rate = |slot: &Slot| slot.hit + slot.miss + slot.bypass + slot.error;
     let rates: Vec<Option<f64>> = slots.iter().map(|slot| Some(rate(slot))).collect();
@@ -240,11 +263,7 @@ fn traffic(snapshot: &Snapshot, width: usize, glyphs: Glyphs) -> Vec<Line> {
         line.push(&glyph.to_string(), paint);
     }
     line.push(&format!(" most {}/s", figures::rate(Some(most))), Paint::Soft);
-    let last = chart.marks.iter().max_by(|a, b| a.at.cmp(&b.at));
-    if let Some((mark, text)) = last.and_then(|mark| Some((mark, mark.text.as_ref()?))) {
-        let at = figures::since(mark.at.as_deref(), snapshot.at.as_deref());
-        line.push(&format!("   {at} {text}"), Paint::Soft);
-    }
+    line.append(mark);
     vec![line]
 }
 

@@ -17,7 +17,7 @@ pub(super) fn planes(snapshot: &Snapshot) -> Vec<Line> {
     parts.extend(snapshot.cache.as_ref().and_then(cache));
     parts.extend(snapshot.redis.as_ref().map(|plane| redis(plane, now)));
     if let Some(plane) = &snapshot.claude {
-        parts.extend(claude(plane));
+        parts.extend(claude(plane, now));
     }
     parts
 }
@@ -116,8 +116,8 @@ fn redis(plane: &Redis, now: Option<&str>) -> Line {
     line
 }
 
-/// What calls cost, and each budget.
-fn claude(plane: &Claude) -> Vec<Line> {
+/// What calls cost since the start, whatever the window is, and each budget.
+fn claude(plane: &Claude, now: Option<&str>) -> Vec<Line> {
     if plane.mode.as_deref() == Some("off") {
         return Vec::new();
     }
@@ -126,6 +126,7 @@ fn claude(plane: &Claude) -> Vec<Line> {
     if plane.calls.is_some() {
         line.push(&format!(" for {} calls", figures::count(plane.calls)), Paint::Plain);
     }
+    line.push(&format!(" since {}", figures::since(plane.since.as_deref(), now)), Paint::Soft);
     if plane.would_save_usd.is_some() {
         line.push(&format!(", would save {}", figures::dollars(plane.would_save_usd)), Paint::Warn);
     } else if let Some(saved) = plane.saved_vs_requested_usd {

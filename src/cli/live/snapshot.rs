@@ -48,6 +48,15 @@ pub(super) struct Meta {
 pub(super) struct Peers {
     pub(super) asked: Option<u64>,
     pub(super) answered: Option<u64>,
+    pub(super) silent: Vec<Silent>,
+}
+
+/// A pod that has not answered.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Silent {
+    pub(super) pod: Option<String>,
+    pub(super) error: Option<String>,
 }
 
 /// The verdict.
@@ -186,6 +195,7 @@ pub(super) struct Backend {
 #[serde(default)]
 pub(super) struct Claude {
     pub(super) mode: Option<String>,
+    pub(super) since: Option<String>,
     pub(super) calls: Option<u64>,
     pub(super) cost_usd: Option<f64>,
     pub(super) saved_vs_requested_usd: Option<f64>,

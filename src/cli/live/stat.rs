@@ -114,6 +114,7 @@ pub(super) fn page(snapshot: &Snapshot, is_wide: bool, (window, sort): (Window, 
         lines.push(Line::of(&format!("{score:>5}  {headline}"), frame::paint_of(health)));
         lines.extend(frame::reasons(health, now));
     }
+    lines.extend(frame::silent(snapshot));
     lines.push(frame::tiles(snapshot, window));
     lines.push(Line::default());
     let chosen = routes::chosen(&snapshot.routes, "", sort, false);

@@ -12,7 +12,7 @@ use crate::cli::live::{
     frame::frame,
     line::{Line, columns},
     routes::Sort,
-    snapshot::{Detail, Tail},
+    snapshot::{Detail, Snapshot, Tail},
     stat,
     state::{Link, View},
     tap,
@@ -138,6 +138,24 @@ fn every_route_can_be_reached_in_the_smallest_terminal() {
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), view.snapshot.routes.len());
+}
+
+#[test]
+fn a_merged_view_says_which_pods_are_missing() {
+    let mut state = fixtures::state("busy");
+    state["meta"]["peers"] = serde_json::json!({
+        "asked": 3, "answered": 2, "silent": [{"pod": "10.0.0.7:9090", "error": "no answer within 1 s"}]
+    });
+    let mut view = fixtures::view("busy");
+    view.snapshot = Snapshot::read(state.as_object().unwrap());
+
+    let frame = text(&frame(&view, 80, Some(24)));
+    let printed = text(&stat::page(&view.snapshot, false, (Window::Five, Sort::Rate)));
+
+    assert!(frame.starts_with("coach-api  2 of 3 pods answered"), "{frame}");
+    for text in [frame, printed] {
+        assert!(text.contains("not in it: 10.0.0.7:9090, no answer within 1 s"), "{text}");
+    }
 }
 
 #[test]
