@@ -35,7 +35,9 @@ fn without_arguments_it_says_how_it_is_used() {
 
     assert_eq!(code, Some(2));
     let said = out + &err;
-    for word in ["run", "demo", "check", "explain", "advise", "purge", "drain", "schema"] {
+    for word in
+        ["run", "demo", "check", "explain", "advise", "top", "tap", "stat", "purge", "drain", "schema"]
+    {
         assert!(said.contains(word), "{word}: {said}");
     }
 }
@@ -50,6 +52,9 @@ fn every_command_explains_itself() {
         &["schema", "--help"],
         &["explain", "--help"],
         &["advise", "--help"],
+        &["top", "--help"],
+        &["tap", "--help"],
+        &["stat", "--help"],
         &["purge", "--help"],
         &["drain", "--help"],
     ] {

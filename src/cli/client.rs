@@ -1,5 +1,5 @@
 //! A tiny HTTP/1.1 client with one kept-alive connection, for the demo's pretended users and for orders to the control
-//! listener.
+//! listener. What reads streams has the heads of their answers read here.
 //!
 //! It speaks real HTTP over a real socket, so that the demo shows what any client would see. It knows the framing that
 //! the proxy writes (RFC 9112, section 6: a length, chunks, or the close) and nothing else.
@@ -124,13 +124,15 @@ async fn exchange(
     Ok((connection, Reply { status, headers, body, head_after }))
 }
 
-async fn read_status(connection: &mut BufReader<TcpStream>) -> Result<u16> {
+/// Reads the first line of an answer and returns its status.
+pub(super) async fn read_status(connection: &mut BufReader<TcpStream>) -> Result<u16> {
     let line = read_line(connection).await?;
     let code = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
     code.and_then(|code| code.parse().ok()).ok_or_else(|| malformed("status line"))
 }
 
-async fn read_fields(connection: &mut BufReader<TcpStream>) -> Result<HeaderMap> {
+/// Reads the fields of an answer, to the empty line behind them.
+pub(super) async fn read_fields(connection: &mut BufReader<TcpStream>) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for _ in 0..=MAX_FIELDS {
         let line = read_line(connection).await?;

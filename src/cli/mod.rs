@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod demo;
 mod explain;
+mod live;
 mod orders;
 mod run;
 mod schema;
@@ -38,6 +39,12 @@ enum Command {
     Explain(explain::Arguments),
     /// Say what a running touchline that observes would cache, for how long, as routes to paste
     Advise(advise::Arguments),
+    /// Show what a running touchline sees, on a screen that lives
+    Top(live::TopArguments),
+    /// Print a line for each request that a running touchline answers
+    Tap(live::TapArguments),
+    /// Print verdict and routes of a running touchline, once
+    Stat(live::StatArguments),
     /// End cached answers of a running touchline
     Purge(orders::PurgeArguments),
     /// Take a running touchline out of service: no longer ready, but still serving
@@ -71,6 +78,18 @@ pub fn main() -> ExitCode {
             explain::explain(&arguments, look, &mut out, &mut err)
         }
         Command::Advise(arguments) => advise::advise(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
+        Command::Top(arguments) => {
+            let terminal = demo::Terminal::of(out.is_terminal(), &config::variable);
+            Ok(live::top(&arguments, terminal, &config::variable, (&mut out, &mut err)))
+        }
+        Command::Tap(arguments) => {
+            let terminal = demo::Terminal::of(out.is_terminal(), &config::variable);
+            Ok(live::tap(&arguments, terminal, &config::variable, (&mut out, &mut err)))
+        }
+        Command::Stat(arguments) => {
+            let terminal = demo::Terminal::of(out.is_terminal(), &config::variable);
+            Ok(live::stat(&arguments, terminal, &config::variable, (&mut out, &mut err)))
+        }
         Command::Purge(arguments) => orders::purge(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Drain(arguments) => orders::drain(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Schema => schema::schema(&mut out).map(|()| ExitCode::SUCCESS).map_err(Into::into),
