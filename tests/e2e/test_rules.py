@@ -7,8 +7,7 @@ import textwrap
 import pytest
 import yaml
 
-from support.prometheus import MONITORING, RULES, promtool
-from support.proxy import ROOT
+from support.prometheus import MONITORING, RULES, promtool, unknown_in
 
 FOLDER = MONITORING / "prometheus"
 TESTS = FOLDER / "rules.test.yaml"
@@ -18,39 +17,6 @@ GROUPS = yaml.safe_load(RULES.read_text())["groups"]
 ALL = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in ALL if "alert" in rule}
 RECORDS = {rule["record"]: rule for rule in ALL if "record" in rule}
-
-
-def families() -> dict[str, set[str]]:
-    """The labels of each metric, by its name, as docs/metrics.md has them."""
-    text = (ROOT / "docs" / "metrics.md").read_text()
-    found = {}
-    for name, kind, labels in re.findall(r"^\| `(touchline_\w+)` \| (\w+) \| ([^|]*)\|", text, re.MULTILINE):
-        own = set(re.findall(r"`(\w+)`", labels))
-        if kind == "histogram":
-            found |= {f"{name}_bucket": own | {"le"}, f"{name}_sum": own, f"{name}_count": own}
-        else:
-            found[name] = own
-    # Counted by the alerts inside.
-    found["touchline_telemetry_notifications_total"] = {"channel", "outcome"}
-    found["touchline_telemetry_alerts"] = {"severity", "state"}
-    return found
-
-
-# What Prometheus itself adds to every series.
-OF_TARGETS = {"job", "instance", "namespace", "pod"}
-
-
-def unknown_in(expression: str) -> list[str]:
-    """The metrics and labels of an expression that /metrics does not have."""
-    known = families()
-    found = []
-    for name, selector in re.findall(r"(?<![\w:])(touchline_\w+)(?:\{([^}]*)\})?", expression):
-        if name not in known:
-            found.append(name)
-            continue
-        labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", re.sub(r'"[^"]*"', '""', selector)))
-        found += [f"{name}{{{label}}}" for label in labels - known[name] - OF_TARGETS]
-    return found
 
 
 def test_promtool_accepts_the_rules_and_the_example_of_a_configuration():

@@ -1,6 +1,7 @@
 """Prometheus, Alertmanager and promtool as `scripts/setup-test` provides them, each with a folder and a port of its own."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,6 +16,9 @@ from support.wait import until
 
 MONITORING = ROOT / "monitoring"
 RULES = MONITORING / "prometheus" / "rules.yaml"
+
+# What Prometheus itself adds to every series.
+OF_TARGETS = {"job", "instance", "namespace", "pod"}
 
 
 def tool(name: str) -> str:
@@ -36,6 +40,35 @@ def promtool(*arguments: str, given: str | None = None, deadline_s: float = 60.0
         timeout=deadline_s,
         check=False,
     )
+
+
+def families() -> dict[str, set[str]]:
+    """The labels of each metric, by its name, as docs/metrics.md has them."""
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    found = {}
+    for name, kind, labels in re.findall(r"^\| `(touchline_\w+)` \| (\w+) \| ([^|]*)\|", text, re.MULTILINE):
+        own = set(re.findall(r"`(\w+)`", labels))
+        if kind == "histogram":
+            found |= {f"{name}_bucket": own | {"le"}, f"{name}_sum": own, f"{name}_count": own}
+        else:
+            found[name] = own
+    # Counted by the alerts inside.
+    found["touchline_telemetry_notifications_total"] = {"channel", "outcome"}
+    found["touchline_telemetry_alerts"] = {"severity", "state"}
+    return found
+
+
+def unknown_in(expression: str) -> list[str]:
+    """The metrics and labels of an expression that /metrics does not have."""
+    known = families()
+    found = []
+    for name, selector in re.findall(r"(?<![\w:])(touchline_\w+)(?:\{([^}]*)\})?", expression):
+        if name not in known:
+            found.append(name)
+            continue
+        labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", re.sub(r'"[^"]*"', '""', selector)))
+        found += [f"{name}{{{label}}}" for label in labels - known[name] - OF_TARGETS]
+    return found
 
 
 class Server(Process):
@@ -97,6 +130,10 @@ class Prometheus(Server):
     def targets(self) -> list[dict]:
         """What it scrapes."""
         return self.api("targets")["activeTargets"]
+
+    def wait_for_targets(self, count: int) -> None:
+        """Returns once this many targets were scraped. Prometheus takes some five seconds until it begins."""
+        until(lambda: self.value("sum(up)") == count, f"{self.name} scrapes {count} targets", deadline_s=30, every_s=0.1)
 
     def alerts(self) -> dict[str, str]:
         """The state of each alert that is pending or firing, by its name."""
