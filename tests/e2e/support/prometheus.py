@@ -24,7 +24,9 @@ OF_TARGETS = {"job", "instance", "namespace", "pod"}
 def tool(name: str) -> str:
     """The path of `prometheus`, `promtool` or `alertmanager`; the variable of its name in capitals goes first."""
     local = ROOT / "target" / "tools" / name
-    found = os.environ.get(name.upper()) or (str(local) if local.is_file() else shutil.which(name))
+    # Debian's name for alertmanager comes second.
+    installed = shutil.which(name) or shutil.which(f"prometheus-{name}")
+    found = os.environ.get(name.upper()) or (str(local) if local.is_file() else installed)
     assert found, f"{name} is missing: run scripts/setup-test"
     return found
 
@@ -143,8 +145,8 @@ class Prometheus(Server):
 class Alertmanager(Server):
     """An Alertmanager with this configuration, alone (no cluster)."""
 
-    def __init__(self, folder: Path, config: dict) -> None:
-        port = free_port()
+    def __init__(self, folder: Path, config: dict, port: int | None = None) -> None:
+        port = port or free_port()
         file = folder / f"alertmanager-{port}.yml"
         file.write_text(yaml.safe_dump(config, sort_keys=False))
         arguments = [
