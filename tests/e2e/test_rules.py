@@ -123,4 +123,5 @@ def test_the_other_examples_are_yaml_of_the_right_kind():
     job = yaml.safe_load((FOLDER / "scrape-kubernetes.yaml").read_text())["scrape_configs"][0]
 
     assert (monitor["apiVersion"], monitor["kind"]) == ("monitoring.coreos.com/v1", "PodMonitor")
-    assert monitor["spec"]["podMetricsEndpoints"][0]["port"] == job["relabel_configs"][0]["regex"] == "touchline-admin"
+    endpoint, keep = monitor["spec"]["podMetricsEndpoints"][0], job["relabel_configs"][0]
+    assert f"{endpoint['relabelings'][0]['regex']};{endpoint['port']}" == keep["regex"] == "touchline;admin"
