@@ -338,7 +338,8 @@ def test_too_many_wrong_tokens_and_too_many_purges_are_429(touchline, backend):
 def next_event(stream: Iterator[str]) -> dict[str, str]:
     """The fields of the next event that is not a comment."""
     for text in stream:
-        fields = dict(line.split(": ", 1) for line in text.splitlines() if not line.startswith(":") and ": " in line)
+        lines = (line.partition(":") for line in text.splitlines())
+        fields = {name: value.removeprefix(" ") for name, _, value in lines if name}
         if fields:
             return fields
     raise AssertionError("the stream ended")
