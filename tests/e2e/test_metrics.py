@@ -1,23 +1,8 @@
 """`/metrics`: parses, passes promtool, and counts what was sent."""
 
-import os
-import shutil
-import subprocess
-
-import pytest
-
 from support.metrics import Samples
-from support.proxy import ROOT
+from support.prometheus import promtool
 from support.wait import until
-
-
-@pytest.fixture
-def promtool() -> str:
-    """The executable that `scripts/setup-test` provides."""
-    local = ROOT / "target" / "tools" / "promtool"
-    found = os.environ.get("PROMTOOL") or (str(local) if local.is_file() else shutil.which("promtool"))
-    assert found, "promtool is missing: run scripts/setup-test"
-    return found
 
 
 def scrape(proxy) -> Samples:
@@ -36,17 +21,10 @@ def use(proxy) -> None:
         response.read()
 
 
-def test_promtool_finds_nothing_to_say(proxy, promtool):
+def test_promtool_finds_nothing_to_say(proxy):
     use(proxy)
 
-    done = subprocess.run(
-        [promtool, "check", "metrics"],
-        input=proxy.admin.get("/metrics").text,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    done = promtool("check", "metrics", given=proxy.admin.get("/metrics").text)
 
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
