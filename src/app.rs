@@ -227,8 +227,8 @@ impl Plan {
             _ => None,
         };
         let claude = claude::plane(&config, &telemetry, &cache, &drain)?;
-        let watch = Mutex::new(notify::watch(&config, &telemetry, &cache)?);
         Ok(Self {
+            watch: Mutex::new(notify::watch(&config, &telemetry, &cache)?),
             config,
             drain,
             egress: Drain::new(),
@@ -240,7 +240,6 @@ impl Plan {
             claude,
             cache,
             admin,
-            watch,
             _sizes: sizes,
         })
     }

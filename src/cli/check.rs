@@ -184,6 +184,33 @@ mod tests {
     }
 
     #[test]
+    fn alert_rules_are_tried_on_samples_and_the_exit_code_says_how_it_went() {
+        let folder = tempfile::tempdir().unwrap();
+        let (config, samples) = (folder.path().join("proxy.yaml"), folder.path().join("samples.yaml"));
+        std::fs::write(&config, "version: 1\ningress: { backend: http://127.0.0.1:8000 }\n").unwrap();
+        let series = "tests:\n  - name: redis\n    series: [{ metric: redis_down, values: 1x9 }]\n";
+        let try_with = |text: &str| {
+            std::fs::write(&samples, text).unwrap();
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let args = CheckArgs { config: config.clone(), effective: false, alerts: Some(samples.clone()) };
+            let code = check(&args, &mut out, &mut err).unwrap();
+            (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+        };
+
+        let expected = format!("{series}    expect: [{{ at: 30s, firing: [{{ rule: redis_down }}] }}]\n");
+        let (code, out, err) = try_with(&expected);
+        assert_eq!((code, err.as_str()), (ExitCode::SUCCESS, ""), "{out}");
+        assert!(out.contains("30s  redis_down (warning) fires: Redis does not answer"), "{out}");
+
+        let (code, out, err) = try_with(&format!("{series}    expect: [{{ at: 30s, firing: [] }}]\n"));
+        assert_eq!((code, err.as_str()), (ExitCode::FAILURE, "1 expectation failed\n"), "{out}");
+
+        let (code, out, err) = try_with("tests: [{ name: x, serie: [] }]\n");
+        assert_eq!((code, out.as_str()), (ExitCode::from(REFUSED), ""));
+        assert!(err.contains("samples.yaml: ") && err.contains("serie"), "{err}");
+    }
+
+    #[test]
     fn a_bad_file_is_refused_with_exit_code_2() {
         let (code, out, err) = run("version: 1\ningres: {}\n", false);
 

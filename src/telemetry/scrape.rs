@@ -252,15 +252,15 @@ impl Telemetry {
         text.count(&metrics::TELEMETRY_ALERTS_DROPPED, board.dropped.get());
         let channels = board.channels();
         text.family(&metrics::TELEMETRY_NOTIFICATIONS, |samples| {
-            for (channel, outcomes, _) in &channels {
-                for (outcome, count) in outcomes {
-                    samples.count(&[channel.name(), outcome.as_str()], *count);
+            for channel in &channels {
+                for (outcome, count) in channel.outcomes() {
+                    samples.count(&[channel.name(), outcome.as_str()], count);
                 }
             }
         });
         text.family(&metrics::TELEMETRY_NOTIFICATIONS_PENDING, |samples| {
-            for (channel, _, queued) in &channels {
-                samples.count(&[channel.name()], u64::try_from(*queued).unwrap_or(u64::MAX));
+            for channel in &channels {
+                samples.count(&[channel.name()], u64::try_from(channel.queued()).unwrap_or(u64::MAX));
             }
         });
     }

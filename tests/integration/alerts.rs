@@ -17,6 +17,7 @@ use tokio::{
 use crate::support::{
     app::{Proxy, Setup},
     backend::{Backend, answer, ok},
+    claude::{Fake, Settings, fake::Tls},
     client::get,
     spawn, until, until_async,
 };
@@ -157,6 +158,35 @@ fn receive(listener: TcpListener) -> Arc<parking_lot::Mutex<Vec<Value>>> {
         }
     });
     seen
+}
+
+#[tokio::test]
+async fn a_receiver_over_tls_is_told_only_where_its_certificate_is_vouched_for() {
+    const CA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/claude/localhost.pem");
+    let backend = Backend::start(|_| answer("500 Internal Server Error", &[], "bad")).await;
+    let settings = Settings { tls: Some(Tls::localhost()), ..Settings::default() };
+    let receiver = Fake::start(settings).await.unwrap();
+    let url = format!("https://{}/hook", receiver.addr);
+    let proxy = proxy(
+        &backend,
+        "errors_5xx: { critical: 90%, warning: off }, burn_fast: off, burn_slow: off",
+        &format!(
+            "{{ webhook: {{ url: {url:?}, name: trusting, ca: {CA:?} }} }}, {{ webhook: {{ url: {url:?}, name: wary }} }}"
+        ),
+    );
+    for _ in 0..25 {
+        get(proxy.address, "/a").await;
+    }
+
+    // It is no receiver and says 404: what counts is that it was reached.
+    let metric = "touchline_telemetry_notifications_total";
+    until_async("one reached it and one did not", || async {
+        proxy.metric(metric, "channel=\"trusting\",outcome=\"refused\"").await >= 1.0
+            && proxy.metric(metric, "channel=\"wary\",outcome=\"retried\"").await >= 1.0
+    })
+    .await;
+    assert_eq!(proxy.metric(metric, "channel=\"wary\",outcome=\"refused\"").await, 0.0);
+    assert_eq!(receiver.requests().len(), 1);
 }
 
 #[tokio::test]

@@ -25,7 +25,10 @@ pub(super) fn check(config: &Config, findings: &mut Vec<Finding>) {
     for (index, rule) in alerts.own.iter().enumerate() {
         let path = own_at.index(index);
         name(&rule.name, &path, &mut names, findings);
-        own(rule, &path, findings);
+        let mut found = Vec::new();
+        own(rule, &path, &mut found);
+        // What is no metric has no unit and no labels.
+        findings.extend(found.into_iter().map(|finding| finding.reads(path.key("metric"))));
     }
     receivers(alerts, &at.key("notify"), findings);
 }

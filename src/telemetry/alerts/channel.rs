@@ -211,7 +211,7 @@ impl Channel {
     }
 
     /// Messages that wait.
-    pub(super) fn queued(&self) -> usize {
+    pub(in crate::telemetry) fn queued(&self) -> usize {
         self.queue.lock().len()
     }
 
@@ -307,14 +307,14 @@ impl Channel {
                 state.last_error = Some(error.to_string());
                 state.is_failing = true;
                 drop(state);
-                if !error.is_retryable() {
-                    self.count(Outcome::Refused);
-                    warn!(channel, %error, "an alert message was refused and is dropped");
-                } else {
+                if error.is_retryable() {
                     self.count(Outcome::Retried);
                     if !was_failing {
                         warn!(channel, %error, "an alert message was not delivered; it is sent again");
                     }
+                } else {
+                    self.count(Outcome::Refused);
+                    warn!(channel, %error, "an alert message was refused and is dropped");
                 }
             }
         }
@@ -327,7 +327,7 @@ impl Channel {
     }
 
     /// What became of messages and tries.
-    pub(super) fn outcomes(&self) -> impl Iterator<Item = (Outcome, u64)> {
+    pub(in crate::telemetry) fn outcomes(&self) -> impl Iterator<Item = (Outcome, u64)> {
         Outcome::ALL.into_iter().zip(self.outcomes.iter().map(Counter::get))
     }
 

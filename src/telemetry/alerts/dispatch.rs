@@ -217,7 +217,7 @@ impl Desk {
                 firing.filter(|notice| !at.moment.elsewhere.contains(&notice.id)).cloned().collect();
             let is_due = group.due_ms.is_some_and(|due| now_ms >= due);
             let repeats = group.sent_ms.is_some_and(|sent| now_ms.saturating_sub(sent) >= at.terms.repeat_ms);
-            if !is_due && !(repeats && !notices.is_empty()) {
+            if !is_due && (!repeats || notices.is_empty()) {
                 continue;
             }
             group.due_ms = None;

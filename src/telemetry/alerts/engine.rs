@@ -59,6 +59,7 @@ struct Alert {
     absent_ms: u64,
 }
 
+#[derive(Clone, Copy)]
 enum Step {
     Nothing,
     Fires,

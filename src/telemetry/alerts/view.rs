@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::{
-    channel::{Channel, ChannelView, Outcome},
+    channel::{Channel, ChannelView},
     collect,
     engine::Change,
     notice::{Notice, Status, at},
@@ -164,15 +164,9 @@ impl Board {
         pairs.map(count).collect()
     }
 
-    /// The receivers with their names, what became of their messages, and how many wait.
-    pub(in crate::telemetry) fn channels(&self) -> Vec<(Arc<Channel>, Vec<(Outcome, u64)>, usize)> {
-        let channels = self.channels.read().clone();
-        let of = |channel: Arc<Channel>| {
-            let outcomes = channel.outcomes().collect();
-            let queued = channel.queued();
-            (channel, outcomes, queued)
-        };
-        channels.into_iter().map(of).collect()
+    /// The ways to the receivers.
+    pub(in crate::telemetry) fn channels(&self) -> Vec<Arc<Channel>> {
+        self.channels.read().clone()
     }
 
     /// Whether a watch runs.

@@ -132,15 +132,18 @@ impl Watch {
                 () = &mut closing => return,
                 () = tokio::time::sleep_until(next) => {}
             }
+            // Steps are even, however late a look is: a time that is just reached must not wait for another step. But for a
+            // pause, which is no time of watching.
             let now = Instant::now();
-            self.look(now).await;
+            let is_late = now.saturating_duration_since(next) > self.interval / 2;
+            self.look(if is_late { now } else { next }).await;
             // After a pause of the process there is one look, not all that were missed.
             next = (next + self.interval).max(Instant::now());
         }
     }
 
-    async fn look(&mut self, now: Instant) {
-        let now_ms = self.clock.ms(now);
+    async fn look(&mut self, at: Instant) {
+        let (now, now_ms) = (Instant::now(), self.clock.ms(at));
         let readings = collect::readings(&self.telemetry, self.objective, &self.needs, (now, now_ms / 1000));
         let dropped = self.engine.dropped;
         let changes = self.engine.tick(now_ms, &readings);

@@ -55,10 +55,13 @@ fn play(engine: &mut Engine, script: &str) -> Vec<(usize, char)> {
     found
 }
 
+/// When an alert fires (`+`) and is over (`-`), by the step.
+type Changes = &'static [(usize, char)];
+
 #[test]
 fn an_alert_waits_fires_and_is_over_as_its_readings_say() {
     let hour = "_".repeat(361);
-    let table: [(&str, u64, &str, &[(usize, char)]); 13] = [
+    let table: [(&str, u64, &str, Changes); 13] = [
         ("nothing bad", 30, "gggg__gg", &[]),
         ("at once without `for`", 0, "ggb", &[(2, '+')]),
         ("not before its time", 30, "bbb", &[]),
