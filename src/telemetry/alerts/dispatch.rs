@@ -27,6 +27,8 @@ pub(super) const REFRESH_MS: u64 = 60_000;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
     pub(super) group_wait_ms: u64,
+    /// How long an end waits: with replicas for as long as another one needs to say that it still has the alert.
+    pub(super) end_wait_ms: u64,
     pub(super) repeat_ms: u64,
 }
 
@@ -71,8 +73,8 @@ struct Desk {
 struct Group {
     due_ms: Option<u64>,
     sent_ms: Option<u64>,
-    /// What has to be told and does not fire now: it is over, or has begun to flap.
-    news: Vec<Arc<Notice>>,
+    /// What has to be told and does not fire now, and from when on: it is over, or has begun to flap.
+    news: Vec<(u64, Arc<Notice>)>,
 }
 
 /// The changes of an alert within the last quarter of an hour.
@@ -97,15 +99,9 @@ impl Dispatcher {
     /// What is to be told now, with the places of its receivers.
     pub(super) fn tick(&mut self, moment: &Moment<'_>) -> Vec<(usize, Message)> {
         let (started, calmed) = self.note_changes(moment);
-        let flapping: HashSet<_> = self
-            .history
-            .iter()
-            .filter(|(_, history)| history.is_flapping)
-            .map(|(id, _)| Arc::clone(id))
-            .collect();
-        let firing: Vec<_> = moment.firing.iter().map(|notice| marked(notice, &flapping)).collect();
+        let firing = self.marked(moment.firing);
         let over = moment.changes.iter().filter(|change| !change.is_firing).map(|change| &change.notice);
-        let over: Vec<_> = over.filter(|notice| !flapping.contains(&notice.id)).chain(&calmed).collect();
+        let over: Vec<_> = over.filter(|notice| !self.is_flapping(&notice.id)).chain(&calmed).collect();
         let mut messages = Vec::new();
         for (index, desk) in self.desks.iter_mut().enumerate() {
             let queued = moment.queued.get(index).copied().unwrap_or(0);
@@ -124,6 +120,22 @@ impl Dispatcher {
     #[cfg(test)]
     fn is_told(&self, id: &Arc<str>) -> bool {
         self.desks.iter().any(|desk| desk.told.contains(id))
+    }
+
+    /// The notices with what is known of their flapping.
+    pub(super) fn marked(&self, notices: &[Arc<Notice>]) -> Vec<Arc<Notice>> {
+        let mark = |notice: &Arc<Notice>| {
+            if self.is_flapping(&notice.id) {
+                Arc::new(Notice { is_flapping: true, ..(**notice).clone() })
+            } else {
+                Arc::clone(notice)
+            }
+        };
+        notices.iter().map(mark).collect()
+    }
+
+    fn is_flapping(&self, id: &Arc<str>) -> bool {
+        self.history.get(id).is_some_and(|history| history.is_flapping)
     }
 
     /// Notes what changed. Returns what has begun to flap, and what is over although it flapped when it was.
@@ -169,18 +181,31 @@ impl Group {
     fn is_due_by(&mut self, due_ms: u64) {
         self.due_ms = Some(self.due_ms.map_or(due_ms, |due| due.min(due_ms)));
     }
+
+    /// Takes the news whose time has come; the group is due again for the others.
+    fn take_news(&mut self, now_ms: u64, told: &mut HashSet<Arc<str>>, notices: &mut Vec<Arc<Notice>>) {
+        self.due_ms = self.news.iter().map(|(from_ms, _)| *from_ms).filter(|from_ms| *from_ms > now_ms).min();
+        for (_, notice) in self.news.extract_if(.., |(from_ms, _)| *from_ms <= now_ms) {
+            // What flaps may fire again at once, and is told to be over only when it is calm.
+            if !notice.is_flapping {
+                told.remove(&notice.id);
+            }
+            notices.push(notice);
+        }
+    }
 }
 
 impl Desk {
     /// Notes what has to be told, and by when.
     fn note(&mut self, at: &AtDesk<'_>, over: &[&Arc<Notice>]) {
         let due_ms = at.moment.now_ms.saturating_add(at.terms.group_wait_ms);
+        let end_ms = at.moment.now_ms.saturating_add(at.terms.end_wait_ms);
         // It groups by itself.
         let is_alertmanager = self.addressee.kind == ReceiverKind::Alertmanager;
         for notice in at.firing.iter().filter(|notice| notice.severity >= self.addressee.least) {
             let group = group_of(self.addressee.kind, &mut self.groups, notice);
             // It is over no longer.
-            group.news.retain(|known| known.id != notice.id);
+            group.news.retain(|(_, known)| known.id != notice.id);
             let is_new = !self.told.contains(&notice.id) || at.started.contains(&notice.id);
             if is_new && at.moment.elsewhere.contains(&notice.id) {
                 self.told.insert(Arc::clone(&notice.id));
@@ -190,9 +215,9 @@ impl Desk {
         }
         for notice in over.iter().filter(|notice| self.told.contains(&notice.id)) {
             let group = group_of(self.addressee.kind, &mut self.groups, notice);
-            group.news.retain(|known| known.id != notice.id);
-            group.news.push(Arc::clone(notice));
-            group.is_due_by(due_ms);
+            group.news.retain(|(_, known)| known.id != notice.id);
+            group.news.push((end_ms, Arc::clone(notice)));
+            group.is_due_by(end_ms);
         }
         // What began to flap while it was over is told once, too.
         for change in at.moment.changes.iter().filter(|change| at.started.contains(&change.notice.id)) {
@@ -200,7 +225,8 @@ impl Desk {
                 let group = group_of(self.addressee.kind, &mut self.groups, &change.notice);
                 // It is open for the receiver until it is calm.
                 let notice = (*change.notice).clone();
-                group.news.push(Arc::new(Notice { status: Status::Firing, is_flapping: true, ..notice }));
+                let notice = Notice { status: Status::Firing, is_flapping: true, ..notice };
+                group.news.push((due_ms, Arc::new(notice)));
                 group.is_due_by(due_ms);
             }
         }
@@ -220,15 +246,8 @@ impl Desk {
             if !is_due && (!repeats || notices.is_empty()) {
                 continue;
             }
-            group.due_ms = None;
             self.told.extend(notices.iter().map(|notice| Arc::clone(&notice.id)));
-            for notice in group.news.drain(..) {
-                // What flaps may fire again at once, and is told to be over only when it is calm.
-                if !notice.is_flapping {
-                    self.told.remove(&notice.id);
-                }
-                notices.push(notice);
-            }
+            group.take_news(now_ms, &mut self.told, &mut notices);
             if !notices.is_empty() {
                 group.sent_ms = Some(now_ms);
                 messages.push(Message { rule: Some(Arc::clone(rule)), notices });
@@ -250,21 +269,14 @@ impl Desk {
         let mine = |notice: &&Arc<Notice>| notice.severity >= least && !elsewhere.contains(&notice.id);
         let mut notices: Vec<_> = firing.iter().filter(mine).cloned().collect();
         let group = self.groups.entry(Arc::from("")).or_default();
-        let is_news = group.due_ms.take_if(|due| now_ms >= *due).is_some();
+        let is_news = group.due_ms.is_some_and(|due| now_ms >= due);
         let is_time = group.sent_ms.is_none_or(|sent| now_ms.saturating_sub(sent) >= REFRESH_MS);
         // What waits already says what a mere repetition would.
         if !is_news && (!is_time || queued > 0) {
             return None;
         }
         self.told.extend(notices.iter().map(|notice| Arc::clone(&notice.id)));
-        if group.due_ms.is_none() {
-            for notice in group.news.drain(..) {
-                if !notice.is_flapping {
-                    self.told.remove(&notice.id);
-                }
-                notices.push(notice);
-            }
-        }
+        group.take_news(now_ms, &mut self.told, &mut notices);
         if notices.is_empty() {
             return None;
         }
@@ -283,15 +295,6 @@ fn group_of<'a>(
         ReceiverKind::Slack | ReceiverKind::Webhook => Arc::clone(&notice.rule),
     };
     groups.entry(key).or_default()
-}
-
-/// The notice with what is known of its flapping.
-fn marked(notice: &Arc<Notice>, flapping: &HashSet<Arc<str>>) -> Arc<Notice> {
-    if flapping.contains(&notice.id) {
-        Arc::new(Notice { is_flapping: true, ..(**notice).clone() })
-    } else {
-        Arc::clone(notice)
-    }
 }
 
 #[cfg(test)]

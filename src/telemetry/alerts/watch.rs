@@ -29,6 +29,8 @@ use crate::{
 
 /// How long the store that replicas share may take for all questions of a moment.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long names may take to be given back at the end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// For how many intervals a name is held without a word.
 const HOLD_INTERVALS: u32 = 6;
 
@@ -51,7 +53,8 @@ pub struct Watch {
     telemetry: Arc<Telemetry>,
     objective: f64,
     interval: Duration,
-    group_wait: Duration,
+    /// How long the end of an alert waits for other replicas.
+    end_wait: Duration,
     needs: BTreeSet<(AlertMetric, Span)>,
     engine: Engine,
     dispatcher: Dispatcher,
@@ -100,12 +103,18 @@ impl Watch {
             .iter()
             .map(|channel| Addressee { kind: channel.kind(), least: channel.least() })
             .collect();
-        let terms = Terms { group_wait_ms: ms(alerts.group_wait), repeat_ms: ms(alerts.repeat) };
+        let end_wait = if claim.is_some() { alerts.interval * 2 } else { Duration::ZERO };
+        let end_wait = alerts.group_wait.max(end_wait);
+        let terms = Terms {
+            group_wait_ms: ms(alerts.group_wait),
+            end_wait_ms: ms(end_wait),
+            repeat_ms: ms(alerts.repeat),
+        };
         Some(Self {
             telemetry: Arc::clone(telemetry),
             objective,
             interval: alerts.interval,
-            group_wait: alerts.group_wait,
+            end_wait,
             needs: rules::needs(engine.rules()),
             engine,
             dispatcher: Dispatcher::new(terms, &addressees),
@@ -129,7 +138,7 @@ impl Watch {
         loop {
             tokio::select! {
                 biased;
-                () = &mut closing => return,
+                () = &mut closing => return self.leave().await,
                 () = tokio::time::sleep_until(next) => {}
             }
             // Steps are even, however late a look is: a time that is just reached must not wait for another step. But for a
@@ -139,6 +148,15 @@ impl Watch {
             self.look(if is_late { now } else { next }).await;
             // After a pause of the process there is one look, not all that were missed.
             next = (next + self.interval).max(Instant::now());
+        }
+    }
+
+    /// Gives all names back, so that other replicas take over at once.
+    async fn leave(&mut self) {
+        let Some(claim) = &self.claim else { return };
+        let deadline = Instant::now() + LAST_WORDS;
+        for id in self.held.drain() {
+            let _ = timeout_at(deadline, claim.release(&name_of("f", &id))).await;
         }
     }
 
@@ -166,7 +184,8 @@ impl Watch {
             told.extend(message.notices.iter().cloned());
             channel.offer(message);
         }
-        self.telemetry.alerts.publish(now_ms, self.engine.notices(), &changes, &told);
+        let notices = self.dispatcher.marked(&self.engine.notices());
+        self.telemetry.alerts.publish(now_ms, notices, &changes, &told);
     }
 
     /// Holds the names of what fires, and gives back those of what does not. Returns the alerts that others speak for.
@@ -215,7 +234,7 @@ impl Watch {
                 timeout_at(deadline, claim.hold(&name, self.interval)).await.ok().flatten().unwrap_or(true);
             let mut is_ours = is_last;
             if is_last {
-                let life = self.group_wait + self.interval * 2;
+                let life = self.end_wait + self.interval;
                 let end = name_of("r", &notice.id);
                 is_ours = timeout_at(deadline, claim.hold(&end, life)).await.ok().flatten().unwrap_or(true);
                 let _ = timeout_at(deadline, claim.release(&name)).await;

@@ -1,6 +1,11 @@
 //! Who is told what and when, minute by minute.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use proptest::prelude::*;
 
 use super::{Addressee, Dispatcher, Moment, Terms};
 use crate::{
@@ -49,7 +54,7 @@ impl Desk {
     fn new(kinds: &[(ReceiverKind, AlertSeverity)]) -> Self {
         let addressees: Vec<_> =
             kinds.iter().map(|(kind, least)| Addressee { kind: *kind, least: *least }).collect();
-        let terms = Terms { group_wait_ms: 10_000, repeat_ms: 4 * 3_600_000 };
+        let terms = Terms { group_wait_ms: 10_000, end_wait_ms: 10_000, repeat_ms: 4 * 3_600_000 };
         Self {
             dispatcher: Dispatcher::new(terms, &addressees),
             now_ms: 0,
@@ -161,6 +166,7 @@ fn what_is_over_before_it_was_told_is_not_told() {
 fn what_fires_again_before_its_end_was_told_is_not_told_to_be_over() {
     let mut desk = Desk::webhook();
     desk.dispatcher.terms.group_wait_ms = 30_000;
+    desk.dispatcher.terms.end_wait_ms = 30_000;
     desk.step(&[warning("p95", 1)], &[]);
     assert_eq!(desk.rest(3).len(), 1);
 
@@ -226,6 +232,20 @@ fn an_alertmanager_hears_everything_every_minute_and_news_at_once() {
 }
 
 #[test]
+fn an_end_that_has_to_wait_for_other_replicas_holds_up_nothing_else() {
+    let mut desk = Desk::webhook();
+    desk.dispatcher.terms.end_wait_ms = 20_000;
+    desk.step(&[warning("p95", 1)], &[]);
+    desk.rest(1);
+
+    desk.step(&[warning("p95", 2)], &[]);
+    assert_eq!(words(&desk.step(&[], &[warning("p95", 1)])), [["+p95-2"]]);
+    assert!(desk.step(&[warning("p95", 3)], &[]).is_empty());
+    assert_eq!(words(&desk.step(&[], &[])), [["+p95-2", "+p95-3", "-p95-1"]]);
+    assert!(desk.rest(100).is_empty());
+}
+
+#[test]
 fn another_replica_speaks_and_this_one_takes_over() {
     let mut desk = Desk::webhook();
     desk.elsewhere.insert(Arc::from("p95-1"));
@@ -238,4 +258,49 @@ fn another_replica_speaks_and_this_one_takes_over() {
     assert!(desk.rest(10).is_empty(), "it was told already");
     desk.step(&[], &[warning("p95", 1)]);
     assert_eq!(words(&desk.rest(1)), [["-p95-1"]]);
+}
+
+/// What happens to one of three alerts in a step.
+fn stories() -> impl Strategy<Value = Vec<(usize, u32)>> {
+    proptest::collection::vec((0_usize..3, 0_u32..40), 0..60)
+}
+
+proptest! {
+    #[test]
+    fn every_receiver_hears_a_beginning_before_each_end_and_an_end_after_all(stories in stories()) {
+        let all = [
+            notice("p95", 1, AlertSeverity::Critical),
+            notice("p95", 2, AlertSeverity::Warning),
+            notice("redis", 1, AlertSeverity::Info),
+        ];
+        let least = [AlertSeverity::Info, AlertSeverity::Warning, AlertSeverity::Critical];
+        let mut desk = Desk::new(&[
+            (ReceiverKind::Webhook, least[0]),
+            (ReceiverKind::Slack, least[1]),
+            (ReceiverKind::Alertmanager, least[2]),
+        ]);
+        let mut messages = Vec::new();
+        for (which, rest) in stories {
+            let alert = std::slice::from_ref(&all[which]);
+            let fires = desk.firing.iter().any(|known| known.id == all[which].id);
+            messages.extend(if fires { desk.step(&[], alert) } else { desk.step(alert, &[]) });
+            messages.extend(desk.rest(usize::try_from(rest).unwrap()));
+        }
+        let left: Vec<_> = desk.firing.iter().map(|notice| (**notice).clone()).collect();
+        messages.extend(desk.step(&[], &left));
+        messages.extend(desk.rest(200));
+
+        let mut open: HashMap<(usize, Arc<str>), bool> = HashMap::new();
+        for (index, message) in &messages {
+            for notice in &message.notices {
+                prop_assert!(notice.severity >= least[*index]);
+                let is_open = open.entry((*index, Arc::clone(&notice.id))).or_default();
+                prop_assert!(*is_open || !notice.is_resolved(), "an end without a beginning");
+                *is_open = !notice.is_resolved();
+            }
+        }
+        prop_assert!(open.values().all(|is_open| !is_open), "no end");
+        prop_assert!(desk.dispatcher.history.is_empty());
+        prop_assert!(desk.dispatcher.desks.iter().all(|desk| desk.told.is_empty()));
+    }
 }
