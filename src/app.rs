@@ -3,6 +3,7 @@
 
 mod claude;
 mod explain;
+mod notify;
 mod plugs;
 mod workers;
 
@@ -17,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -37,7 +39,7 @@ use crate::{
         listener::{self, Gate},
         serve::{self, Serving},
     },
-    telemetry::{self, CacheSource, Facts, Listener, Sink, Telemetry},
+    telemetry::{self, CacheSource, Facts, Listener, Sink, Telemetry, alerts::Watch},
     upstream::{Upstream, health},
 };
 
@@ -87,6 +89,8 @@ struct Plan {
     claude: Option<(Arc<Claude>, Arc<Gate>)>,
     cache: Arc<Cache>,
     admin: Arc<Admin>,
+    /// Looks at the rules for alerts, once it is spawned.
+    watch: Mutex<Option<Watch>>,
     /// Kept alive here, as telemetry holds it weakly.
     _sizes: Arc<dyn CacheSource>,
 }
@@ -224,6 +228,7 @@ impl Plan {
         };
         let claude = claude::plane(&config, &telemetry, &cache, &drain)?;
         Ok(Self {
+            watch: Mutex::new(notify::watch(&config, &telemetry, &cache)?),
             config,
             drain,
             egress: Drain::new(),
@@ -347,6 +352,9 @@ impl Plan {
                 ingress::spawn_learning(Arc::clone(ingress), section.slow_after, path, &self.drain);
             }
             ingress::spawn_warming(ingress, &self.config.cache, section, &self.drain);
+        }
+        if let Some(watch) = self.watch.lock().take() {
+            notify::spawn(watch, &self.drain);
         }
         Ok(())
     }

@@ -111,7 +111,7 @@ fn every_yaml_block_of_the_documents_loads() {
         ("/etc/touchline-secrets", folder.path().to_owned()),
         ("/etc/touchline", env::current_dir().unwrap().join("examples")),
     ];
-    for document in ["docs/caching.md", "README.md"] {
+    for document in ["docs/caching.md", "docs/alerts.md", "README.md"] {
         let blocks = yaml_blocks(document);
         assert!(!blocks.is_empty(), "{document} shows no configuration");
         for (line, block) in blocks {

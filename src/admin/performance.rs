@@ -85,9 +85,11 @@ impl Serialize for Hours {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Window::OneHour => serializer.serialize_u64(1),
-            Window::FiveMinutes | Window::OneMinute => {
-                serializer.serialize_f64(self.0.length().as_secs_f64() / 3600.0)
-            }
+            Window::OneMinute
+            | Window::FiveMinutes
+            | Window::FifteenMinutes
+            | Window::HalfHour
+            | Window::SixHours => serializer.serialize_f64(self.0.length().as_secs_f64() / 3600.0),
         }
     }
 }

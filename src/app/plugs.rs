@@ -77,6 +77,7 @@ impl Purging {
         let start = Instant::now();
         let outcome = self.cache.purge(&scope, soft, self.clock.at(start));
         self.telemetry.timed_operation(Tier::Memory, Operation::Purge, start);
+        self.telemetry.note_purge();
         let memory = outcome.cleared;
         // What was taken out is freed after the answer.
         let retired = outcome.retired;

@@ -32,7 +32,12 @@ impl Cache {
         tier.write_note(name, value, life).await.is_ok()
     }
 
-    /// Gives the name of a note back, so that the next process does not wait for it.
+    /// Takes a name for `life`, or holds it for longer. False: another process has it. `None` without an answer.
+    pub async fn hold_name(&self, name: &str, life: Duration) -> Option<bool> {
+        self.tier()?.hold_name(name, life).await.ok()
+    }
+
+    /// Gives the name of a note, or one that is only held, back, so that the next process does not wait for it.
     pub async fn leave_note(&self, name: &str) {
         if let Some(tier) = self.tier() {
             // Without an answer the name is free a few seconds later.

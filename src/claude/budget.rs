@@ -155,7 +155,7 @@ impl Budgets {
         let sum = u64::try_from(sum).unwrap_or(0);
         // Others spend too: what this process believes until the store is gone is the store's count.
         self.spent.lock().insert(key, sum);
-        self.tell(rule, sum);
+        self.tell(rule, key.1, sum);
         sum
     }
 
@@ -168,13 +168,14 @@ impl Budgets {
         *sum = sum.saturating_add_signed(amount);
         let sum = *sum;
         drop(spent);
-        self.tell(rule, sum);
+        self.tell(rule, key.1, sum);
         sum
     }
 
-    fn tell(&self, rule: &Rule, spent: u64) {
+    fn tell(&self, rule: &Rule, window: u64, spent: u64) {
         let before = self.stats.budgets().get(&rule.name).copied().unwrap_or_default();
-        self.stats.set_budget(&rule.name, BudgetState { spent, limit: rule.limit, ..before });
+        let ends_s = (window + 1).saturating_mul(rule.window_s);
+        self.stats.set_budget(&rule.name, BudgetState { spent, limit: rule.limit, ends_s, ..before });
     }
 
     fn note_refusal(&self, rule: &Rule) {

@@ -2,13 +2,16 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::Args;
 
-use crate::config::{self, CacheMode, Config, Ingress, Loaded, Route};
+use crate::{
+    config::{self, CacheMode, Config, Ingress, Loaded, Route},
+    telemetry::alerts::try_rules,
+};
 
 /// The exit code of a configuration that is refused.
 const REFUSED: u8 = 2;
@@ -22,6 +25,9 @@ pub(crate) struct CheckArgs {
     /// Print the configuration in force as YAML, with every default; secrets print as ***
     #[arg(long)]
     pub(crate) effective: bool,
+    /// Run its alert rules over written samples, and exit with 1 when they do not fire as expected
+    #[arg(long, value_name = "SAMPLES", conflicts_with = "effective")]
+    pub(crate) alerts: Option<PathBuf>,
 }
 
 /// Checks the file. Problems go to `err`, the summary and the configuration in force to `out`.
@@ -36,6 +42,9 @@ pub(crate) fn check(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) 
     for warning in &loaded.warnings {
         writeln!(err, "{warning}\n")?;
     }
+    if let Some(samples) = &args.alerts {
+        return try_alerts(&loaded, samples, out, err);
+    }
     // As comments above the YAML the summary leaves the output loadable.
     let margin = if args.effective { "# " } else { "" };
     writeln!(out, "{margin}{} is valid", args.config.display())?;
@@ -46,6 +55,32 @@ pub(crate) fn check(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) 
         out.write_all(config::effective_yaml(&loaded.config).as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the alert rules over samples.
+fn try_alerts(
+    loaded: &Loaded,
+    samples: &Path,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<ExitCode> {
+    let report = match std::fs::read_to_string(samples) {
+        Ok(text) => try_rules(&loaded.config.telemetry, &text).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let report = match report {
+        Ok(report) => report,
+        Err(error) => {
+            writeln!(err, "error: {}: {error}", samples.display())?;
+            return Ok(ExitCode::from(REFUSED));
+        }
+    };
+    out.write_all(report.text.as_bytes())?;
+    match report.failures {
+        0 => Ok(ExitCode::SUCCESS),
+        1 => writeln!(err, "1 expectation failed").map(|()| ExitCode::FAILURE),
+        count => writeln!(err, "{count} expectations failed").map(|()| ExitCode::FAILURE),
+    }
 }
 
 /// What the file sets, a line per plane.
@@ -116,7 +151,7 @@ mod tests {
         let config = folder.path().join("proxy.yaml");
         std::fs::write(&config, text).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = check(&CheckArgs { config, effective }, &mut out, &mut err).unwrap();
+        let code = check(&CheckArgs { config, effective, alerts: None }, &mut out, &mut err).unwrap();
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
@@ -146,6 +181,33 @@ mod tests {
             config::load_str("again", &out.replace("'***'", "x").replace("\"***\"", "x"), &|_| None).is_ok(),
             "{out}"
         );
+    }
+
+    #[test]
+    fn alert_rules_are_tried_on_samples_and_the_exit_code_says_how_it_went() {
+        let folder = tempfile::tempdir().unwrap();
+        let (config, samples) = (folder.path().join("proxy.yaml"), folder.path().join("samples.yaml"));
+        std::fs::write(&config, "version: 1\ningress: { backend: http://127.0.0.1:8000 }\n").unwrap();
+        let series = "tests:\n  - name: redis\n    series: [{ metric: redis_down, values: 1x9 }]\n";
+        let try_with = |text: &str| {
+            std::fs::write(&samples, text).unwrap();
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let args = CheckArgs { config: config.clone(), effective: false, alerts: Some(samples.clone()) };
+            let code = check(&args, &mut out, &mut err).unwrap();
+            (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+        };
+
+        let expected = format!("{series}    expect: [{{ at: 30s, firing: [{{ rule: redis_down }}] }}]\n");
+        let (code, out, err) = try_with(&expected);
+        assert_eq!((code, err.as_str()), (ExitCode::SUCCESS, ""), "{out}");
+        assert!(out.contains("30s  redis_down (warning) fires: Redis does not answer"), "{out}");
+
+        let (code, out, err) = try_with(&format!("{series}    expect: [{{ at: 30s, firing: [] }}]\n"));
+        assert_eq!((code, err.as_str()), (ExitCode::FAILURE, "1 expectation failed\n"), "{out}");
+
+        let (code, out, err) = try_with("tests: [{ name: x, serie: [] }]\n");
+        assert_eq!((code, out.as_str()), (ExitCode::from(REFUSED), ""));
+        assert!(err.contains("samples.yaml: ") && err.contains("serie"), "{err}");
     }
 
     #[test]

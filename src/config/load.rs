@@ -153,8 +153,13 @@ fn read_secrets(config: &mut Config, name: &str, root: &Node, broken: &mut Vec<Y
     let capabilities = capabilities.map(|secret| ("claude.capabilities.api_key", secret));
     let secrets: [Option<(&str, &mut Secret)>; 7] =
         [admin, control, redis, sentinel, identity, api_key, capabilities];
-    for (path, secret) in secrets.into_iter().flatten() {
-        let path = YamlPath::at(path);
+    let secrets = secrets.into_iter().flatten().map(|(path, secret)| (YamlPath::at(path), secret));
+    let receivers = config.telemetry.alerts.notify.iter_mut().enumerate().flat_map(|(index, receiver)| {
+        let path = YamlPath::at("telemetry.alerts.notify").index(index);
+        let place = move |(kind, key, secret)| (path.key(kind).key(key), secret);
+        receiver.secrets().into_iter().map(place)
+    });
+    for (path, secret) in secrets.chain(receivers) {
         if broken.iter().any(|lost| path.holds(lost)) {
             continue;
         }

@@ -8,6 +8,8 @@
 mod address;
 mod admin;
 mod advise;
+mod alert_rules;
+mod alerts;
 mod budget;
 mod cache;
 mod check;
@@ -36,6 +38,7 @@ mod switch;
 mod syntax;
 mod telemetry;
 mod template;
+mod threshold;
 mod tier;
 mod tree;
 mod units;
@@ -54,6 +57,10 @@ pub use self::{
     address::{BackendAddress, Cidr},
     admin::{Admin, Control, OnIngress, Readiness, ShownPaths},
     advise::Advise,
+    alert_rules::{AlertMetric, AlertRule, AlertSeverity, AlertUnit, AlertWindow, BuiltIn},
+    alerts::{
+        Alertmanager, Alerts, Hook, OwnRule, Receiver, ReceiverKind, ReceiverView, RuleChange, Slo, WebUrl,
+    },
     budget::{Budget, BudgetBy},
     cache::{Cache, CacheMode, MemoryTier, Profile},
     claude::{
@@ -88,6 +95,7 @@ pub use self::{
     switch::Switch,
     telemetry::{AccessLog, Log, LogFormat, LogLevel, PathDetail, Telemetry},
     template::{PathSegment, PathTemplate, TagPart, TagTemplate},
+    threshold::Threshold,
     tier::{MessageType, ModelTier},
     units::{ByteSize, format_duration, parse_duration},
     upstream::{Breaker, Upstream},

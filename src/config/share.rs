@@ -25,6 +25,12 @@ impl Share {
         Self(if millionths > WHOLE { WHOLE } else { millionths })
     }
 
+    /// A share of so many millionths; more than the whole are the whole.
+    #[must_use]
+    pub const fn from_millionths(millionths: u32) -> Self {
+        Self(if millionths > WHOLE { WHOLE } else { millionths })
+    }
+
     /// The share in millionths.
     #[must_use]
     pub const fn millionths(self) -> u32 {

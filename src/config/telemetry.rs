@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::alerts::Alerts;
+
 /// Logs and metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -20,6 +22,8 @@ pub struct Telemetry {
     /// Name of the service, shown on pages and in logs. Default: none.
     #[schemars(extend("x-kind" = "name"))]
     pub service: Option<String>,
+    /// Rules over these numbers, and who is told.
+    pub alerts: Alerts,
 }
 
 impl Default for Telemetry {
@@ -30,6 +34,7 @@ impl Default for Telemetry {
             cache_hit_target: 85,
             max_series: 20_000,
             service: None,
+            alerts: Alerts::default(),
         }
     }
 }

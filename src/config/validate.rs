@@ -1,5 +1,6 @@
 //! Rules across fields. Every rule is checked on every file; each finding says which values it read.
 
+mod alerts;
 mod bodies;
 mod claude;
 mod identity;
@@ -82,6 +83,7 @@ pub(super) fn validate(config: &Config, memory_limit: Option<&str>) -> Vec<Findi
         claude::check(section, &mut findings);
     }
     warm::check(config, &mut findings);
+    alerts::check(config, &mut findings);
     findings
 }
 

@@ -353,7 +353,7 @@ fn write_string(out: &mut String, bytes: &[u8]) {
 }
 
 /// RFC 3339 with milliseconds, in UTC.
-fn write_timestamp(out: &mut String, at: SystemTime) {
+pub(super) fn write_timestamp(out: &mut String, at: SystemTime) {
     let at = time::OffsetDateTime::from(at);
     let (date, clock) = (at.date(), at.time());
     let _ = write!(out, "{:04}-{:02}-{:02}T", date.year(), u8::from(date.month()), date.day());

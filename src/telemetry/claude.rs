@@ -423,6 +423,16 @@ pub struct BudgetState {
     pub limit: u64,
     /// Calls that were turned away.
     pub refused: u64,
+    /// When the running window ends, in seconds since 1970; 0 before the first call.
+    pub ends_s: u64,
+}
+
+impl BudgetState {
+    /// What is spent in the window of a time: nothing yet, once the one that was told of is over.
+    #[must_use]
+    pub const fn spent_at(&self, unix_s: u64) -> u64 {
+        if unix_s < self.ends_s { self.spent } else { 0 }
+    }
 }
 
 impl ClaudeStats {

@@ -8,7 +8,9 @@ use std::{collections::HashMap, time::SystemTime};
 use tokio::time::Instant;
 
 use super::{
+    alerts::budgets_spent,
     hub::Telemetry,
+    latency::Summary,
     record::Kind,
     snapshot::RouteWindow,
     upstream::{BreakerState, UpstreamStats},
@@ -16,6 +18,7 @@ use super::{
 };
 
 const SLOW_ROUTES_COUNTED: usize = 3;
+const CLAUDE_REFUSED_OVER_PERCENT: f64 = 5.0;
 
 /// What can cost points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +33,10 @@ pub enum Code {
     Errors,
     /// Redis is configured and does not answer.
     Redis,
+    /// Claude refuses calls.
+    ClaudeRefused,
+    /// A budget for Claude is spent.
+    ClaudeBudget,
     /// A newer configuration was rejected.
     ConfigRejected,
 }
@@ -44,6 +51,8 @@ impl Code {
             Self::RouteSlow => "route_slow",
             Self::Errors => "errors",
             Self::Redis => "redis",
+            Self::ClaudeRefused => "claude_refused",
+            Self::ClaudeBudget => "claude_budget",
             Self::ConfigRejected => "config_rejected",
         }
     }
@@ -140,6 +149,7 @@ impl Telemetry {
         findings.extend(if points(&slow) >= points(&latency) { slow } else { latency });
         findings.extend(errors(&routes));
         findings.extend(self.redis_finding());
+        findings.extend(self.claude_findings(now));
         findings.extend(self.config_rejected_finding());
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.points));
         self.with_times(findings)
@@ -169,6 +179,25 @@ impl Telemetry {
             None => "Redis connection issues: it has not answered yet".to_owned(),
         };
         Some(Finding { since: stats.down_since(), ..Finding::new(Code::Redis, 20, text) })
+    }
+
+    /// Refusals of Claude, and the budget that is spent most; both cost once, however many there are.
+    fn claude_findings(&self, now: Instant) -> Vec<Finding> {
+        let Some(claude) = self.claude() else { return Vec::new() };
+        let calls = self.call_window(Window::FiveMinutes, now);
+        let percent = calls.refused_percent().filter(|_| calls.calls >= Summary::FEW);
+        let refused = percent.filter(|percent| *percent > CLAUDE_REFUSED_OVER_PERCENT).map(|percent| {
+            let text = format!("Claude refuses {percent:.1}% of calls (429, 529)");
+            Finding::new(Code::ClaudeRefused, 10, text)
+        });
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let spent = budgets_spent(&claude, unix.as_secs()).into_iter();
+        let spent = spent.filter(|(_, percent)| *percent >= 100.0).max_by(|a, b| a.1.total_cmp(&b.1));
+        let budget = spent.map(|(name, _)| {
+            let finding = Finding::new(Code::ClaudeBudget, 10, format!("the Claude budget {name} is spent"));
+            Finding { subject: name.to_string(), ..finding }
+        });
+        refused.into_iter().chain(budget).collect()
     }
 
     fn config_rejected_finding(&self) -> Option<Finding> {

@@ -14,12 +14,14 @@ use crate::config;
 
 use super::{
     access_log::{AccessLog, Sink},
+    alerts::Board,
     cache_stats::{CacheSizes, CacheSource, Operation, Operations, Tier},
     claude::{Call, ClaudeStats, TracedCalls},
     counters::Counter,
     health_score::Since,
     listener::{Listener, ListenerStats},
     marks::{MarkKind, Marks},
+    recent_calls::{CallWindow, RecentCalls},
     record::{Basis, CacheStatus, Record},
     redis::RedisStats,
     routes::{Budget, OTHER, RouteStats, Times, UNMATCHED},
@@ -27,13 +29,15 @@ use super::{
     tail::{Filter, Tail, Watching},
     tally::Tally,
     upstream::UpstreamStats,
-    windows::TICK_SECONDS,
+    windows::{TICK_SECONDS, Window},
 };
 
 /// 90 slots of 10 s: the quarter of an hour that the chart shows.
 pub(super) const CHART_SLOTS: u32 = 90;
 /// The colours of the chart: hit, miss, bypass, error.
 pub(super) const CHART_OUTCOMES: usize = 4;
+/// What counts for the objective: good answers, bad ones (5xx), and slow ones beside both.
+const SLO_OUTCOMES: usize = 3;
 const DEFAULT_SLOW_AFTER: Duration = Duration::from_secs(2);
 
 /// What the process is.
@@ -60,6 +64,30 @@ pub struct ConfigState {
     pub rejected_since: Option<SystemTime>,
 }
 
+/// Requests of a window as the objective counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Slo {
+    /// Answers below 500.
+    pub(super) good: u64,
+    /// Answers with a status of 500 and above.
+    pub(super) bad: u64,
+    /// Requests over their route's limit, good or bad.
+    pub(super) slow: u64,
+}
+
+impl Slo {
+    /// All of them.
+    pub(super) const fn requests(&self) -> u64 {
+        self.good + self.bad
+    }
+
+    /// The share of bad ones; none without requests.
+    #[expect(clippy::cast_precision_loss, reason = "counts of six hours")]
+    pub(super) fn bad_share(&self) -> Option<f64> {
+        (self.requests() > 0).then(|| self.bad as f64 / self.requests() as f64)
+    }
+}
+
 /// All statistics of the process. Cheap to share; nothing in it is global, so tests make their own.
 pub struct Telemetry {
     facts: Facts,
@@ -71,6 +99,10 @@ pub struct Telemetry {
     unmatched: Arc<RouteStats>,
     default_slow_after: Mutex<Duration>,
     pub(super) chart: Tally<CHART_OUTCOMES>,
+    slo: Tally<SLO_OUTCOMES>,
+    recent_calls: RecentCalls,
+    purged: Mutex<Option<Instant>>,
+    pub(super) alerts: Board,
     pub(super) operations: Operations,
     cache_source: RwLock<Option<Weak<dyn CacheSource>>>,
     redis: RwLock<Option<Arc<RedisStats>>>,
@@ -115,6 +147,10 @@ impl Telemetry {
             unmatched,
             default_slow_after: Mutex::new(DEFAULT_SLOW_AFTER),
             chart: Tally::new(CHART_SLOTS),
+            slo: Tally::new(6).for_six_hours(),
+            recent_calls: RecentCalls::default(),
+            purged: Mutex::default(),
+            alerts: Board::default(),
             operations: Operations::default(),
             cache_source: RwLock::new(None),
             redis: RwLock::new(None),
@@ -190,7 +226,9 @@ impl Telemetry {
         self.chart.count(times.tick, chart_outcome(&record));
         let limit_us = record.route.slow_after_us(record.method);
         let is_slow = basis_us > limit_us;
+        self.slo.count(times.tick, usize::from(record.status >= 500));
         if is_slow {
+            self.slo.count(times.tick, 2);
             self.slow_total.increment();
             let until = record.started + Duration::from_micros(head_us);
             let claude = self.calls.time_of(record.trace, record.started, until);
@@ -251,9 +289,32 @@ impl Telemetry {
     pub fn finish_call(&self, stats: &ClaudeStats, call: Call) {
         let second = self.second(call.started + Duration::from_micros(call.total_us));
         stats.record(&call, second / TICK_SECONDS);
+        self.recent_calls.record(&call, second / TICK_SECONDS);
         self.calls.note(&call);
         self.tail.offer_call(&call, second);
         self.access_log.offer_call(call, second);
+    }
+
+    /// What the calls to Claude of a window, at most an hour, came to.
+    #[must_use]
+    pub fn call_window(&self, window: Window, now: Instant) -> CallWindow {
+        self.recent_calls.window(window, self.tick(now))
+    }
+
+    /// The requests of a window as the objective counts them.
+    pub(super) fn slo_window(&self, window: Window, now: Instant) -> Slo {
+        let [good, bad, slow] = self.slo.window(window, self.tick(now));
+        Slo { good, bad, slow }
+    }
+
+    /// Tells that an operator has ended entries of the cache: it has to fill again before its hit rate says anything.
+    pub fn note_purge(&self) {
+        *self.purged.lock() = Some(Instant::now());
+    }
+
+    /// How long ago an operator last ended entries of the cache.
+    pub(super) fn since_purge(&self, now: Instant) -> Option<Duration> {
+        self.purged.lock().map(|purged| now.saturating_duration_since(purged))
     }
 
     /// The numbers of a listener.

@@ -38,10 +38,6 @@ labels! {
         BackendLost = "backend_lost",
         /// The backend answers its checks again.
         BackendBack = "backend_back",
-        /// An alert fires.
-        Alert = "alert",
-        /// An alert is over.
-        Resolved = "resolved",
         /// The process is about to end.
         Drain = "drain",
     }

@@ -317,6 +317,30 @@ pub(super) const TELEMETRY_LINES_DROPPED: Family = family(
     &[],
     "Lines of the access log dropped because the reader of the log did not follow.",
 );
+pub(super) const TELEMETRY_ALERTS: Family = family(
+    "touchline_telemetry_alerts",
+    Gauge,
+    &["severity", "state"],
+    "Alerts that exist now by severity and state: pending, firing or no_data. Absent while alerts are off.",
+);
+pub(super) const TELEMETRY_ALERTS_DROPPED: Family = family(
+    "touchline_telemetry_alerts_dropped_total",
+    Counter,
+    &[],
+    "Bad readings that made no alert because 1,000 exist already.",
+);
+pub(super) const TELEMETRY_NOTIFICATIONS: Family = family(
+    "touchline_telemetry_notifications_total",
+    Counter,
+    &["channel", "outcome"],
+    "Messages about alerts that were delivered, refused for good or lost for want of room, and tries that are repeated.",
+);
+pub(super) const TELEMETRY_NOTIFICATIONS_PENDING: Family = family(
+    "touchline_telemetry_notifications_pending",
+    Gauge,
+    &["channel"],
+    "Messages about alerts that wait for their receiver.",
+);
 pub(super) const PROCESS_START: Family = family(
     "touchline_process_start_time_seconds",
     Gauge,
@@ -367,7 +391,7 @@ const BEFORE: [&Family; 33] = [
     &CACHE_REDIS_BYTES,
 ];
 
-const AFTER: [&Family; 24] = [
+const AFTER: [&Family; 28] = [
     &UPSTREAM_UP,
     &UPSTREAM_BREAKER,
     &UPSTREAM_BREAKER_OPENED,
@@ -390,6 +414,10 @@ const AFTER: [&Family; 24] = [
     &TELEMETRY_DROPPED,
     &TELEMETRY_LINES,
     &TELEMETRY_LINES_DROPPED,
+    &TELEMETRY_ALERTS,
+    &TELEMETRY_ALERTS_DROPPED,
+    &TELEMETRY_NOTIFICATIONS,
+    &TELEMETRY_NOTIFICATIONS_PENDING,
     &PROCESS_START,
     &BUILD_INFO,
 ];

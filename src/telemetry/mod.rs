@@ -6,6 +6,7 @@
 //! (`snapshot`, `scrape`, `health_score`) merge on demand: there is no background job but the thread that writes the
 //! access log. Telemetry fails open: it never delays or fails a request.
 
+pub mod alerts;
 pub mod claude;
 pub mod details;
 pub mod log;
@@ -29,6 +30,7 @@ mod mask;
 mod packed;
 mod parts;
 mod reason;
+mod recent_calls;
 mod redis;
 mod routes;
 mod scrape;
@@ -51,6 +53,7 @@ pub use listener::{Held, Listener, ListenerStats};
 pub use marks::{Mark, MarkKind};
 pub use mask::masked;
 pub use parts::{Breakdown, Part, Parts};
+pub use recent_calls::CallWindow;
 pub use record::{Basis, CacheStatus, Fwd, HitSource, Kind, Method, Outcome, Reason, Record};
 pub use redis::{RedisDrop, RedisFault, RedisStats, ValueFault};
 pub use routes::{RouteStats, UNMATCHED};

@@ -232,8 +232,37 @@ impl Telemetry {
         text.count(&metrics::TELEMETRY_DROPPED, self.budget.dropped.get());
         text.count(&metrics::TELEMETRY_LINES, self.access_log.written.get());
         text.count(&metrics::TELEMETRY_LINES_DROPPED, self.access_log.dropped.get());
+        self.write_alerts(text);
         text.gauge(&metrics::PROCESS_START, unix_seconds(self.started_at()));
         text.family(&metrics::BUILD_INFO, |samples| samples.value(&[self.facts().version], 1.0));
+    }
+}
+
+impl Telemetry {
+    fn write_alerts(&self, text: &mut Text) {
+        let board = &self.alerts;
+        if !board.is_open() {
+            return;
+        }
+        text.family(&metrics::TELEMETRY_ALERTS, |samples| {
+            for (severity, state, count) in board.counts() {
+                samples.count(&[severity.as_str(), state.as_str()], count);
+            }
+        });
+        text.count(&metrics::TELEMETRY_ALERTS_DROPPED, board.dropped.get());
+        let channels = board.channels();
+        text.family(&metrics::TELEMETRY_NOTIFICATIONS, |samples| {
+            for channel in &channels {
+                for (outcome, count) in channel.outcomes() {
+                    samples.count(&[channel.name(), outcome.as_str()], count);
+                }
+            }
+        });
+        text.family(&metrics::TELEMETRY_NOTIFICATIONS_PENDING, |samples| {
+            for channel in &channels {
+                samples.count(&[channel.name()], u64::try_from(channel.queued()).unwrap_or(u64::MAX));
+            }
+        });
     }
 }
 

@@ -51,6 +51,13 @@ impl<const N: usize> Tally<N> {
         }
     }
 
+    /// The same, which answers for six hours too.
+    pub(super) fn for_six_hours(self) -> Self {
+        let Self { tick, live, closed } = self;
+        let History { totals, slots } = closed.into_inner();
+        Self { tick, live, closed: Mutex::new(History { totals, slots: slots.for_six_hours() }) }
+    }
+
     pub(super) fn count(&self, tick: u32, index: usize) {
         if tick > self.tick.load(Relaxed) {
             self.close_slot(tick);

@@ -1,7 +1,7 @@
 //! Numbers of one upstream: its connections, faults, retries, waits, and whether it is up.
 
 use std::{
-    sync::atomic::{AtomicU8, Ordering::Relaxed},
+    sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed},
     time::SystemTime,
 };
 
@@ -50,6 +50,7 @@ pub struct UpstreamStats {
     pub connect_time: Durations,
     /// How long requests waited for a free place; those that did not wait are not in it.
     pub queue_wait: Durations,
+    failed_probes: AtomicU32,
     breaker: AtomicU8,
     breaker_opened: Counter,
     state: Mutex<UpState>,
@@ -64,7 +65,10 @@ struct UpState {
 }
 
 impl UpstreamStats {
-    pub(super) fn new(name: &str) -> Self {
+    /// Numbers of an upstream that is not among those of [`Telemetry`](super::Telemetry): not in metrics, not in the health
+    /// score. Those are made by [`Telemetry::upstream`](super::Telemetry::upstream).
+    #[must_use]
+    pub fn new(name: &str) -> Self {
         Self {
             name: name.into(),
             connects: Counter::new(),
@@ -78,6 +82,7 @@ impl UpstreamStats {
             idle: Gauge::default(),
             connect_time: Durations::default(),
             queue_wait: Durations::default(),
+            failed_probes: AtomicU32::new(0),
             breaker: AtomicU8::new(0),
             breaker_opened: Counter::new(),
             state: Mutex::new(UpState::default()),
@@ -100,6 +105,17 @@ impl UpstreamStats {
         }
         state.up = Some(up);
         state.last_ms = probe_ms;
+    }
+
+    /// Tells how many probes in a row have failed.
+    pub fn set_failed_probes(&self, count: u32) {
+        self.failed_probes.store(count, Relaxed);
+    }
+
+    /// How many probes in a row have failed.
+    #[must_use]
+    pub fn failed_probes(&self) -> u32 {
+        self.failed_probes.load(Relaxed)
     }
 
     /// The verdict of the probes; none before the first.

@@ -54,6 +54,7 @@ impl Health {
             Ok(time) => {
                 self.has_answered.store(true, Ordering::Release);
                 stats.set_up(true, Some(time.as_secs_f64() * 1000.0));
+                stats.set_failed_probes(0);
                 if self.failures.swap(0, Ordering::AcqRel) >= PATIENT_FOR {
                     info!(upstream = stats.name(), "the upstream answers again");
                 }
@@ -62,6 +63,7 @@ impl Health {
             Err(Error::Overload | Error::BreakerOpen) => {}
             Err(error) => {
                 let failures = self.failures.fetch_add(1, Ordering::AcqRel) + 1;
+                stats.set_failed_probes(failures);
                 if failures >= PATIENT_FOR {
                     stats.set_up(false, None);
                 }

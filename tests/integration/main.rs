@@ -10,6 +10,7 @@
 mod support;
 
 mod admin;
+mod alerts;
 mod backend_faults;
 mod cache;
 mod cache_body;

@@ -124,7 +124,8 @@ impl Admin {
         match window {
             Window::OneMinute => one,
             Window::FiveMinutes => five,
-            Window::OneHour => hour,
+            // Queries know no longer ones.
+            Window::OneHour | Window::FifteenMinutes | Window::HalfHour | Window::SixHours => hour,
         }
     }
 

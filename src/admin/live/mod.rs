@@ -1,5 +1,6 @@
 //! What is shown live: snapshots of everything, their changes as events, the tail of requests, and one route in detail.
 
+mod alerts;
 mod board;
 mod drawer;
 mod planes;

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{
+    alerts::Alerts,
     planes::{Backend, Cache, Claude, Redis},
     routes::{Routes, Slow},
 };
@@ -119,6 +120,7 @@ impl<'a> Moment<'a> {
             ("backend", json(&Backend::new(self))),
             ("claude", json(&Claude::new(self))),
             ("slow", json(&Slow::new(self))),
+            ("alerts", json(&Alerts::new(self))),
         ]
     }
 
@@ -185,6 +187,9 @@ impl<'a> Moment<'a> {
         if let Some(rate) = hit_rate.filter(|rate| *rate >= f64::from(self.admin.cache_hit_target)) {
             fine.push(format!("{rate:.1} % of lookups are hits"));
         }
+        if let Some(burn) = telemetry.alerts_view(self.now).burn.burn_1h.filter(|burn| *burn <= 1.0) {
+            fine.push(format!("the error budget lasts (burn {burn:.1}x)"));
+        }
         fine
     }
 
@@ -207,12 +212,16 @@ impl<'a> Moment<'a> {
         let telemetry = &self.admin.telemetry;
         let slots = telemetry.chart(self.now);
         let began = slots.first().map(|slot| slot.at);
-        let marks = telemetry.marks().into_iter().filter(|mark| began.is_none_or(|began| mark.at >= began));
+        let changes = telemetry.marks().into_iter().map(|mark| (mark.at, mark.kind.as_str(), mark.text));
+        let alerts = telemetry.alert_marks().into_iter();
+        let alerts =
+            alerts.map(|mark| (mark.at, if mark.is_firing { "alert" } else { "resolved" }, mark.text));
+        let mut marks: Vec<_> =
+            changes.chain(alerts).filter(|(at, ..)| began.is_none_or(|began| *at >= began)).collect();
+        marks.sort_by_key(|(at, ..)| *at);
         Chart {
             slot_s: 10,
-            marks: marks
-                .map(|mark| Mark { at: at(mark.at), kind: mark.kind.as_str(), text: mark.text })
-                .collect(),
+            marks: marks.into_iter().map(|(time, kind, text)| Mark { at: at(time), kind, text }).collect(),
             slots: slots
                 .into_iter()
                 .map(|slot| Slot {
@@ -257,6 +266,8 @@ const fn cause(code: Code) -> &'static str {
         Code::Errors => "too many requests fail",
         Code::Redis => "Redis does not answer",
         Code::ConfigRejected => "a new configuration was rejected",
+        Code::ClaudeRefused => "Claude refuses calls",
+        Code::ClaudeBudget => "a budget for Claude is spent",
     }
 }
 

@@ -49,7 +49,7 @@ impl RedisTier {
     /// Takes the name of a note and reads what was left there. What is no text at all, or too long, is an empty one.
     pub(in crate::cache) async fn open_note(&self, name: &str) -> Result<OpenedNote, Failed> {
         let (note, mut connection) = self.note(name)?;
-        if !self.hold(&mut connection, name).await? {
+        if !self.hold(&mut connection, name, HOLD).await? {
             return Ok(OpenedNote::Taken);
         }
         let mut get = redis::cmd("GETRANGE");
@@ -72,7 +72,7 @@ impl RedisTier {
     /// Holds the name of a note for longer, and gives the note another `life`.
     pub(in crate::cache) async fn hold_note(&self, name: &str, life: Duration) -> Result<HeldNote, Failed> {
         let (note, mut connection) = self.note(name)?;
-        if !self.hold(&mut connection, name).await? {
+        if !self.hold(&mut connection, name, HOLD).await? {
             return Ok(HeldNote::Taken);
         }
         let mut expire = redis::cmd("PEXPIRE");
@@ -106,9 +106,15 @@ impl RedisTier {
         self.within(self.server.patience(), script.query_async(&mut connection)).await
     }
 
-    async fn hold(&self, connection: &mut Conn, name: &str) -> Result<bool, Failed> {
+    /// Takes a name for `life`, or holds it for longer; false when another process has it.
+    pub(in crate::cache) async fn hold_name(&self, name: &str, life: Duration) -> Result<bool, Failed> {
+        let (_, mut connection) = self.note(name)?;
+        self.hold(&mut connection, name, life).await
+    }
+
+    async fn hold(&self, connection: &mut Conn, name: &str, life: Duration) -> Result<bool, Failed> {
         let mut script = redis::cmd("EVAL");
-        script.arg(HOLD_ON).arg(1).arg(self.names.holder(name)).arg(&self.replica).arg(to_ms(HOLD));
+        script.arg(HOLD_ON).arg(1).arg(self.names.holder(name)).arg(&self.replica).arg(to_ms(life));
         self.within(self.server.patience(), script.query_async(connection)).await
     }
 

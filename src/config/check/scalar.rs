@@ -5,6 +5,8 @@ use serde_json::Value;
 use super::keys::closest;
 use crate::config::{
     address::{self, BackendAddress, Cidr, is_host_name},
+    alert_rules::AlertRule,
+    alerts::WebUrl,
     claude::ApiAddress,
     error::ValueError,
     models::{Date, Generation},
@@ -12,6 +14,7 @@ use crate::config::{
     schema::{is_type, words},
     share::Share,
     template::PathTemplate,
+    threshold::Threshold,
     tree::Scalar,
     units::{self, ByteSize},
     usd::{Usd, UsdPerMillion},
@@ -31,7 +34,9 @@ pub(super) fn is_free_text(form: &Value) -> bool {
         && words(form).is_none()
         && !matches!(
             kind(form),
-            Some("network" | "redis" | "api" | "share" | "usd" | "price" | "generation" | "date")
+            Some(
+                "network" | "redis" | "api" | "share" | "usd" | "price" | "generation" | "date" | "threshold"
+            )
         )
 }
 
@@ -147,6 +152,8 @@ fn of_kind(text: &str, kind: &str, form: &Value) -> Result<(), ValueError> {
         "price" => UsdPerMillion::parse(text).map(drop),
         "generation" => Generation::parse(text).map(drop),
         "date" => Date::parse(text).map(drop),
+        "threshold" => Threshold::parse(text).map(drop),
+        "url" => WebUrl::parse(text).map(drop),
         "listen" => address::parse_listen(text).map(drop),
         "template" => PathTemplate::parse(text).map(drop),
         "path" => path(text),
@@ -252,12 +259,30 @@ fn is_token_byte(byte: u8) -> bool {
 
 /// Holds a key of an open map to its grammar.
 pub(super) fn key(key: &str, form: &Value) -> Result<(), ValueError> {
-    let Some("status") = form.get("propertyNames").and_then(kind) else { return Ok(()) };
+    match form.get("propertyNames").and_then(kind) {
+        Some("status") => status(key),
+        Some("rule") => rule(key),
+        _ => Ok(()),
+    }
+}
+
+fn status(key: &str) -> Result<(), ValueError> {
     match key.parse::<u16>() {
         Ok(200..=599) if key.len() == 3 => Ok(()),
         _ => Err(ValueError::new(format!("`{key}` is not a final HTTP status"))
             .hint("statuses go from 200 to 599")),
     }
+}
+
+fn rule(key: &str) -> Result<(), ValueError> {
+    if AlertRule::from_name(key).is_some() {
+        return Ok(());
+    }
+    let names = AlertRule::ALL.map(AlertRule::as_str);
+    Err(ValueError::new(format!("`{key}` is not a built-in rule")).hint(match closest(key, &names) {
+        Some(meant) => format!("did you mean `{meant}`? rules of your own stand under `own`"),
+        None => format!("they are {}; rules of your own stand under `own`", names.join(", ")),
+    }))
 }
 
 /// What a place expects, for messages: `a time such as 30s`, `a list`, `one of off, observe, serve`.
@@ -271,6 +296,8 @@ pub(super) fn expected(forms: &[&Value]) -> String {
             Some("backend") => "an address such as http://127.0.0.1:8000".to_owned(),
             Some("api") => "an address such as https://api.anthropic.com".to_owned(),
             Some("share") => "a share such as 5%".to_owned(),
+            Some("threshold") => "a limit such as 2s, 5% or 100".to_owned(),
+            Some("url") => "an address such as http://localhost:9090".to_owned(),
             Some("usd") => "an amount such as 20usd".to_owned(),
             Some("price") => "a price of a million tokens such as 0.25usd".to_owned(),
             Some("generation") => "a generation such as 5.5".to_owned(),

@@ -7,7 +7,10 @@ use tokio::time::{Instant, advance};
 use super::{Code, HealthScore, Status};
 use crate::{
     config,
-    telemetry::{BreakerState, Facts, Kind, Method, Record, RouteStats, Telemetry},
+    telemetry::{
+        BreakerState, Facts, Kind, Method, Record, RouteStats, Telemetry,
+        claude::{BudgetState, Call, ClaudeStats},
+    },
 };
 
 fn telemetry() -> Arc<Telemetry> {
@@ -138,4 +141,28 @@ async fn a_dead_backend_and_a_rejected_file_are_named_and_the_score_never_falls_
     backend.set_breaker(BreakerState::Closed);
     advance(Duration::from_secs(600)).await;
     assert_eq!(score(&telemetry).score, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_of_claude_and_a_spent_budget_cost_ten_each() {
+    let telemetry = telemetry();
+    let stats = Arc::new(ClaudeStats::new(true));
+    telemetry.watch_claude(Arc::clone(&stats));
+    let call = |status, count| {
+        (0..count).for_each(|_| telemetry.finish_call(&stats, Call { status, ..Call::example() }));
+    };
+    call(529, 2);
+    call(200, 17);
+    assert_eq!(score(&telemetry).score, 100, "few calls prove nothing");
+
+    call(200, 1);
+    stats.set_budget(&Arc::from("day"), BudgetState { spent: 5, limit: 5, refused: 0, ends_s: u64::MAX });
+    stats.set_budget(&Arc::from("hour"), BudgetState { spent: 9, limit: 5, refused: 0, ends_s: 1 });
+
+    let health = score(&telemetry);
+    assert_eq!(codes(&health), [(Code::ClaudeRefused, 10), (Code::ClaudeBudget, 10)]);
+    let texts: Vec<_> = health.reasons.iter().map(|reason| reason.text.as_str()).collect();
+    assert_eq!(texts, ["Claude refuses 10.0% of calls (429, 529)", "the Claude budget day is spent"]);
+    call(200, 40);
+    assert_eq!(codes(&score(&telemetry)), [(Code::ClaudeBudget, 10)]);
 }

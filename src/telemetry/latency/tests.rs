@@ -181,11 +181,22 @@ proptest! {
         }
         let now = ticks.last().unwrap() + ahead;
 
-        for window in [Window::OneMinute, Window::FiveMinutes, Window::OneHour] {
+        let windows = [
+            Window::OneMinute,
+            Window::FiveMinutes,
+            Window::FifteenMinutes,
+            Window::HalfHour,
+            Window::OneHour,
+            Window::SixHours,
+        ];
+        for window in windows {
             let inside = ticks.iter().filter(|tick| match window {
                 Window::OneMinute => **tick + 6 > now,
                 Window::FiveMinutes => **tick / 6 + 5 > now / 6,
-                Window::OneHour => **tick / 6 + 60 > now / 6,
+                Window::FifteenMinutes => **tick / 6 + 15 > now / 6,
+                Window::HalfHour => **tick / 6 + 30 > now / 6,
+                // Latencies are kept for an hour.
+                Window::OneHour | Window::SixHours => **tick / 6 + 60 > now / 6,
             });
             prop_assert_eq!(summary(&latency, window, now).count, inside.count() as u64);
         }

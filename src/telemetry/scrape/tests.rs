@@ -14,6 +14,7 @@ use crate::{
     telemetry::{
         BreakerState, CacheSizes, CacheSource, CacheStatus, Facts, HitSource, Kind, Listener, Method,
         Operation, Outcome, Reason, Record, RedisStats, RouteStats, Telemetry, Tier,
+        alerts::{Post, Posting, Watch},
         claude::{BudgetState, Call, ClaudeStats},
         metrics,
     },
@@ -82,6 +83,21 @@ fn would_be_hits_count_as_many_as_they_stand_for_and_not_without_an_answer() {
     assert_eq!(value(&text, r#"touchline_cache_would_hits_total{route="/users/{id}"}"#), 6.0);
 }
 
+/// Alerts with a receiver that is never told anything.
+fn watched(telemetry: &Arc<Telemetry>) -> Option<Watch> {
+    struct Nobody;
+    impl Post for Nobody {
+        fn post<'a>(&'a self, _: bytes::Bytes, _: &'a str) -> Posting<'a> {
+            Box::pin(std::future::pending())
+        }
+    }
+    let hook = config::Hook { url: config::Secret::new("https://example.com/"), ..config::Hook::default() };
+    let receiver = config::Receiver { slack: Some(hook), ..config::Receiver::default() };
+    let alerts = config::Alerts { notify: vec![receiver], ..config::Alerts::default() };
+    let config = config::Telemetry { alerts, ..config::Telemetry::default() };
+    Watch::new(telemetry, &config, vec![Arc::new(Nobody)], None)
+}
+
 #[test]
 fn every_declared_family_is_written() {
     let (telemetry, _sizes) = busy();
@@ -95,6 +111,8 @@ fn every_declared_family_is_written() {
         totals.fallbacks.insert("bad_request", 1);
         totals.response_cache.insert("hit", 1);
     });
+
+    let _watch = watched(&telemetry);
 
     let text = telemetry.metrics_text();
 
