@@ -104,6 +104,11 @@ function Histogram({ buckets, route }) {
   );
 }
 
+/// What a rule sets: a line per key that it leaves out would hide the others.
+function withoutUnset(rule) {
+  return rule.split('\n').filter(line => !/: (null|\[\]|\{\})$/.test(line)).join('\n').trimEnd();
+}
+
 const STATUS_TONE = { 1: 'quiet', 2: 'hit', 3: 'latency', 4: 'miss', 5: 'error' };
 
 function Recent({ lines: recent }) {
@@ -153,7 +158,7 @@ function Details({ details, route }) {
         </div>
       </div>
       <h3>Rule in force</h3>
-      {details.rule === null ? <Empty>No rule names this route; the defaults apply.</Empty> : <pre tabIndex={0} aria-label="Rule in force">{details.rule.trimEnd()}</pre>}
+      {details.rule === null ? <Empty>No rule names this route; the defaults apply.</Empty> : <pre tabIndex={0} aria-label="Rule in force">{withoutUnset(details.rule)}</pre>}
       <h3>Last requests</h3>
       {details.recent.length > 0 ? <Recent lines={details.recent} /> : <Empty>Waiting for the next request.</Empty>}
     </>
