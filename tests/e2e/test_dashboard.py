@@ -205,6 +205,7 @@ def test_without_scripts_the_verdict_and_the_routes_are_there(served, look):
         assert page.problems() == []
         boxes = page.eval("() => [...document.querySelectorAll('.tiles dd')].map(one => one.scrollWidth <= one.clientWidth)")
         assert boxes == [True] * 4, "each number has room in its tile"
+        assert page.eval("() => [...document.querySelectorAll('.scroll')].every(one => one.scrollWidth <= one.clientWidth)")
         page.shot(f"no-scripts-{width}-{scheme}")
 
 

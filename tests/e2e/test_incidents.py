@@ -248,6 +248,7 @@ def test_the_budget_for_claude_is_spent(served, claude, look):
     incident.shots(look, proxy)
 
 
+@pytest.mark.xfail(strict=True, reason="the score looks for its reasons only while somebody asks for it")
 def test_since_when_does_not_depend_on_who_looks(served, site, look):
     """A page that is opened late says when it began, not when somebody looked."""
     proxy = served()
@@ -255,11 +256,34 @@ def test_since_when_does_not_depend_on_who_looks(served, site, look):
     began = now()
     site.failing["/api/orders/"] = "500 Internal Server Error"
     ask(proxy, "/api/orders/#", 80, at_once=4)
-    time.sleep(6)
+    time.sleep(16)
 
     page = look(proxy.admin_url)
 
     text = page.shows("requests end in 5xx", selector="#verdict")
     hour, minute, second = map(int, re.search(r"since (\d\d):(\d\d):(\d\d)", text).groups())
     late = began.replace(hour=hour, minute=minute, second=second) - began
-    assert late < timedelta(seconds=4), text
+    assert late < timedelta(seconds=12), text
+
+
+@pytest.mark.xfail(strict=True, reason="a score of 90 is called healthy, whatever its sentence goes on to say")
+def test_a_fault_is_not_called_healthy_without_a_but(served, site, look):
+    proxy = served()
+    site.slow["/api/matches/"] = 0.35
+    ask(proxy, "/api/matches/#", 40, at_once=12)
+
+    page = look(proxy.admin_url)
+
+    verdict = page.shows("over its limit", selector="#verdict")
+    assert not re.search(r"Healthy: (?!nothing is wrong)", verdict)
+
+
+@pytest.mark.xfail(strict=True, reason="that it is not ready stands under what is well")
+def test_what_is_not_ready_is_not_called_ok(served, look):
+    proxy = served()
+    page = look(proxy.admin_url)
+
+    served.backend.stop()
+
+    page.shows("the backend is down", selector="#verdict", deadline_s=NOTICED_S)
+    assert "not ready" not in page.text("#verdict .ok")

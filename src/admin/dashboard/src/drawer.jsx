@@ -104,11 +104,6 @@ function Histogram({ buckets, route }) {
   );
 }
 
-/// What a rule sets: a line per key that it leaves out would hide the others.
-function withoutUnset(rule) {
-  return rule.split('\n').filter(line => !/: (null|\[\]|\{\})$/.test(line)).join('\n').trimEnd();
-}
-
 const STATUS_TONE = { 1: 'quiet', 2: 'hit', 3: 'latency', 4: 'miss', 5: 'error' };
 
 function Recent({ lines: recent }) {
@@ -153,12 +148,12 @@ function Details({ details, route }) {
         <div>
           <h3>Why not from the cache</h3>
           {details.reasons.length > 0 ? (
-            <Bars label="Reasons" rows={details.reasons.map(one => ({ key: one.reason, name: one.reason, count: one.count, text: count(one.count), tone: 'miss' }))} />
+            <Bars label="Reasons" rows={details.reasons.map(one => ({ key: one.reason, name: one.reason.replaceAll('_', ' '), title: one.reason, count: one.count, text: count(one.count), tone: 'miss' }))} />
           ) : <Empty>No reason recorded.</Empty>}
         </div>
       </div>
       <h3>Rule in force</h3>
-      {details.rule === null ? <Empty>No rule names this route; the defaults apply.</Empty> : <pre tabIndex={0} aria-label="Rule in force">{withoutUnset(details.rule)}</pre>}
+      {details.rule === null ? <Empty>No rule names this route; the defaults apply.</Empty> : <pre tabIndex={0} aria-label="Rule in force">{details.rule.trimEnd()}</pre>}
       <h3>Last requests</h3>
       {details.recent.length > 0 ? <Recent lines={details.recent} /> : <Empty>Waiting for the next request.</Empty>}
     </>
