@@ -19,7 +19,7 @@ function Alert({ item, now, isTold }) {
       <div class="alert-title"><b>{item.text}</b><span class="state">{STATES[item.state] ?? item.state}</span></div>
       <p>
         {item.severity}
-        {item.value !== null && item.value !== 'yes' && <> · {item.value}{item.threshold !== null && ` (threshold ${item.threshold})`}</>}
+        {item.value !== null && item.threshold !== 'yes' && <> · {item.value}{item.threshold !== null && ` (threshold ${item.threshold})`}</>}
         {isOver && item.resolved_at
           ? <> · <span title={fullTime(item.resolved_at)}>resolved {timeOfDay(item.resolved_at)}</span> after {duration(secondsBetween(item.since, item.resolved_at))}</>
           : <> · <span title={fullTime(item.since)}>since {timeOfDay(item.since)}</span> · {duration(secondsBetween(item.since, now))}</>}

@@ -187,7 +187,7 @@ function Redis({ redis, now, isAlone }) {
   return (
     <>
       <div class="sub-head">{!isAlone && <h3 class="strong">Redis</h3>}<State up={redis.up} since={redis.since} now={now} /><Breaker state={redis.breaker} /></div>
-      {pings.length > 1 && <WideSpark values={pings} tone={redis.up ? 'hit' : 'quiet'} height={38} gapWord={redis.up ? null : 'no answer'} label={`Ping by minute, ${redis.up ? 'answering' : 'no answer'}`} />}
+      {(!redis.up || pings.some(ping => ping !== null)) && pings.length > 1 && <WideSpark values={pings} tone={redis.up ? 'hit' : 'quiet'} height={38} gapWord={redis.up ? null : 'no answer'} label={`Ping by minute, ${redis.up ? 'answering' : 'no answer'}`} />}
       <Facts rows={[
         redis.error && ['Last error', redis.error, redis.up ? '' : 'fault'],
         ['Ping', latency(redis.up ? redis.ping_ms : null)],
