@@ -69,7 +69,7 @@ pub use self::{
         Preferences, PromptCache, PromptCacheMode, PromptCacheTtl, ResponseCache, Rewrite, RewriteThinking,
         Tiers,
     },
-    effective::{effective_yaml, yaml_of},
+    effective::{brief_yaml, effective_yaml},
     error::ValueError,
     host::{cpu_quota, host_name},
     identity::{Algorithm, Credential, Identity, KeysFile},
