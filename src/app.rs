@@ -356,6 +356,9 @@ impl Plan {
         if let Some(watch) = self.watch.lock().take() {
             notify::spawn(watch, &self.drain);
         }
+        if let Some(exporter) = notify::exporter(&self.config, &self.telemetry)? {
+            notify::spawn_export(exporter, &self.drain);
+        }
         Ok(())
     }
 }

@@ -23,6 +23,7 @@ mod jwks;
 mod limits;
 mod load;
 mod models;
+mod otlp;
 mod path;
 mod problem;
 mod redis;
@@ -80,6 +81,7 @@ pub use self::{
     models::{
         Date, Effort, FastPrice, Generation, ModelEntry, Models, OverPrice, PriceRow, Sampling, ThinkingType,
     },
+    otlp::Otlp,
     problem::{Problem, Problems, Severity},
     redis::{Redis, RedisEncrypt, RedisMode, RedisNode, RedisUrl},
     reference::reference_markdown,
