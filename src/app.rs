@@ -31,7 +31,7 @@ use crate::{
     admin::{Admin, AdminService, ControlService, IngressPart, Sources},
     cache::{Cache, Clock, Settings, observe::Observer},
     claude::{Claude, Worker as ClaudeWorker},
-    config::{self, Config, Loaded, PathDetail, RuntimeMode},
+    config::{self, Config, Loaded, RuntimeMode},
     ingress::{self, Ingress, Taken},
     net::{
         drain::{Drain, Phase},
@@ -192,7 +192,7 @@ impl Plan {
             cache: Some(Arc::new(MostUsed {
                 cache: Arc::clone(&cache),
                 clock,
-                full_paths: config.telemetry.access_log.paths == PathDetail::Full,
+                paths: config.admin.on().map(|admin| admin.paths).unwrap_or_default(),
             })),
             entries: config.ingress.is_some().then(|| Arc::clone(&entries) as _),
             advisor: config
