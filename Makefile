@@ -1,4 +1,4 @@
-# The few commands of this repository. Everything but `test`, `e2e` and `bench` needs a Rust toolchain alone.
+# The few commands of this repository. Everything but `test`, `e2e`, `bench` and `dashboard` needs a Rust toolchain alone.
 
 CONFIG ?= proxy.yaml
 ARGS ?=
@@ -6,10 +6,10 @@ CARGO ?= cargo
 PYTHON := target/venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test e2e lint bench docs
+.PHONY: help demo run test e2e lint bench docs dashboard
 
 help: ## Show this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-7s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 demo: ## See it work: a small backend, the proxy in front of it, some traffic (ARGS="--no-traffic")
 	@echo "Building touchline. The first time this takes a few minutes; after that it starts at once."
@@ -44,3 +44,6 @@ bench: ## Run touchline beside its peers, on Redis and on Claude, rewrite the ta
 docs: ## Rewrite the generated documents and build the API docs
 	UPDATE_GOLDEN=1 $(CARGO) test --locked --test documents --test metrics_doc
 	$(CARGO) doc --locked --no-deps
+
+dashboard: ## Bundle the page of the admin listener anew and test it, after a change of its sources (needs Node 20)
+	cd src/admin/dashboard && npm ci --ignore-scripts && npm run build && npm test

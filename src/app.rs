@@ -31,7 +31,7 @@ use crate::{
     admin::{Admin, AdminService, ControlService, IngressPart, Sources},
     cache::{Cache, Clock, Settings, observe::Observer},
     claude::{Claude, Worker as ClaudeWorker},
-    config::{self, Config, Loaded, PathDetail, RuntimeMode},
+    config::{self, Config, Loaded, RuntimeMode},
     ingress::{self, Ingress, Taken},
     net::{
         drain::{Drain, Phase},
@@ -192,7 +192,7 @@ impl Plan {
             cache: Some(Arc::new(MostUsed {
                 cache: Arc::clone(&cache),
                 clock,
-                full_paths: config.telemetry.access_log.paths == PathDetail::Full,
+                paths: config.admin.on().map(|admin| admin.paths).unwrap_or_default(),
             })),
             entries: config.ingress.is_some().then(|| Arc::clone(&entries) as _),
             advisor: config
@@ -355,6 +355,9 @@ impl Plan {
         }
         if let Some(watch) = self.watch.lock().take() {
             notify::spawn(watch, &self.drain);
+        }
+        if let Some(exporter) = notify::exporter(&self.config, &self.telemetry)? {
+            notify::spawn_export(exporter, &self.drain);
         }
         Ok(())
     }

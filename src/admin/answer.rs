@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::net::Body;
 
-/// Nothing but the page's own style sheet may load, and nobody may frame or re-target it.
+/// Nothing but the page's own script, style sheet and data may load, and nobody may frame or re-target it.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -36,7 +36,8 @@ impl Packed {
         let gzip = encoder.write_all(plain).and_then(|()| encoder.finish()).unwrap_or_default();
         let hash = Sha256::digest(plain);
         let digits: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let tag = HeaderValue::try_from(format!("\"{digits}\"")).unwrap_or(HeaderValue::from_static("\"0\""));
+        let tag =
+            HeaderValue::try_from(format!("W/\"{digits}\"")).unwrap_or(HeaderValue::from_static("W/\"0\""));
         Self { plain, gzip: gzip.into(), tag }
     }
 }
@@ -53,7 +54,7 @@ impl Assets {
             Asset::Script => (script, Kind::Script),
             Asset::Style => (style, Kind::Css),
         };
-        // It may be kept, but is asked about: another version of this program has another one under the same name.
+        // The tag is weak, as both codings have it (RFC 9110 section 8.8.3). The file may be kept, but is asked about: another version of this program has another one under the same name.
         let with_tag = |reply: Reply| {
             reply
                 .with(header::ETAG, file.tag.clone())
@@ -65,7 +66,7 @@ impl Assets {
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
-            .any(|tag| tag.trim().trim_start_matches("W/").as_bytes() == file.tag.as_bytes());
+            .any(|tag| tag.trim().as_bytes() == file.tag.as_bytes());
         if is_known {
             return with_tag(Reply::new(StatusCode::NOT_MODIFIED, kind, Bytes::new()));
         }

@@ -174,10 +174,6 @@ impl Admin {
                 query::only(query, &[])?;
                 Ok(self.assets.reply(asset, request.headers()))
             }
-            // The head of a stream needs no reader's place.
-            Path::Events | Path::Tail if request.method() == Method::HEAD => {
-                Ok(Reply::stream(Kind::Events, Body::empty()))
-            }
             Path::Snapshot | Path::Events | Path::Tail | Path::Route => self.live(path, query),
             _ => self.read(path, query).await,
         }

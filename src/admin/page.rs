@@ -1,4 +1,5 @@
-//! `GET /`: the page for people. Written on the server, without scripts: what is wrong, where, and where to look on.
+//! `GET /`: the page for people as the server writes it: what is wrong, where, and where to look on. The script of the
+//! dashboard takes its place once it has a snapshot; without scripts it is all there is.
 
 use std::fmt::{self, Write};
 

@@ -1,5 +1,5 @@
-//! Alerts, plugged in: their way to receivers over the client that calls go out through, the store that settles which
-//! replica speaks, and the tasks.
+//! Alerts and exports, plugged in: their way to receivers over the client that calls go out through, the store that settles
+//! which replica speaks, and the tasks.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Request, Uri, header};
 
 use crate::{
     cache::Cache,
-    config::{self, BackendAddress, Config, ReceiverKind, ReceiverView, WebUrl},
+    config::{self, BackendAddress, Config, ReceiverKind, ReceiverView, Secret, WebUrl},
     net::{
         Body,
         drain::{Drain, Phase},
@@ -17,6 +17,7 @@ use crate::{
     telemetry::{
         Telemetry, UpstreamStats,
         alerts::{Claim, Holding, Post, PostError, Posting, Releasing, Watch},
+        otlp::Exporter,
     },
     upstream::{Call, Client, Head, Timing, Tls, Upstream},
 };
@@ -44,7 +45,7 @@ pub(super) fn watch(
     }
     let receivers = alerts.notify.iter().filter_map(config::Receiver::view);
     let posts = receivers.map(|view| {
-        let post = Receiver::new(&view)
+        let post = Receiver::of(&view)
             .with_context(|| format!("setting up telemetry.alerts.notify {}", view.name))?;
         Ok(Arc::new(post) as Arc<dyn Post>)
     });
@@ -63,6 +64,26 @@ pub(super) fn spawn(watch: Watch, drain: &Drain) {
     drain.spawn(watch.run(closing));
 }
 
+/// The export to an OpenTelemetry collector; none where none is configured.
+///
+/// # Errors
+/// When TLS to the collector cannot be set up.
+pub(super) fn exporter(config: &Config, telemetry: &Arc<Telemetry>) -> anyhow::Result<Option<Exporter>> {
+    let Some(otlp) = &config.telemetry.otlp else { return Ok(None) };
+    let post = |below| {
+        let at = (otlp.endpoint.as_str(), below);
+        let post = Receiver::new("otlp", at, otlp.ca.as_deref(), otlp.authorization.as_ref());
+        Ok::<_, anyhow::Error>(Arc::new(post.context("setting up telemetry.otlp")?) as Arc<dyn Post>)
+    };
+    Ok(Some(telemetry.export(otlp, post("/v1/traces")?, post("/v1/metrics")?)))
+}
+
+/// Spawns the export. It ends when the process does, after the last spans.
+pub(super) fn spawn_export(exporter: Exporter, drain: &Drain) {
+    let closing = drain.reached(Phase::Closing);
+    drain.spawn(exporter.run(closing));
+}
+
 /// One receiver.
 struct Receiver {
     client: Client,
@@ -71,9 +92,23 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn new(view: &ReceiverView<'_>) -> anyhow::Result<Self> {
-        let WebUrl { server, target } = WebUrl::parse(view.url)?;
-        let tls = server.is_tls.then(|| Tls::new(&server.host, view.ca.map(Path::new)));
+    fn of(view: &ReceiverView<'_>) -> anyhow::Result<Self> {
+        let below = match view.kind {
+            ReceiverKind::Alertmanager => ALERTMANAGER_PATH,
+            ReceiverKind::Slack | ReceiverKind::Webhook => "",
+        };
+        Self::new(view.name, (view.url, below), view.ca, view.authorization)
+    }
+
+    /// One at `url`, and a path `below` it.
+    fn new(
+        name: &str,
+        (url, below): (&str, &str),
+        ca: Option<&str>,
+        authorization: Option<&Secret>,
+    ) -> anyhow::Result<Self> {
+        let WebUrl { server, target } = WebUrl::parse(url)?;
+        let tls = server.is_tls.then(|| Tls::new(&server.host, ca.map(Path::new)));
         let tls = tls.transpose().context("setting up TLS")?;
         let authority = server.authority();
         let address = BackendAddress::Tcp { host: server.host, port: server.port };
@@ -85,13 +120,11 @@ impl Receiver {
             breaker: config::Breaker { enabled: false, ..config::Breaker::default() },
             ..config::Upstream::default()
         };
-        let stats = Arc::new(UpstreamStats::new(view.name));
+        let stats = Arc::new(UpstreamStats::new(name));
         let upstream = Upstream::at((address, tls), &settings, &config::Limits::default(), stats);
-        let target = match view.kind {
-            ReceiverKind::Alertmanager => format!("{}{ALERTMANAGER_PATH}", target.trim_end_matches('/')),
-            ReceiverKind::Slack | ReceiverKind::Webhook => target,
-        };
-        let authorization = view.authorization.map(|secret| HeaderValue::from_str(secret.expose()));
+        let target =
+            if below.is_empty() { target } else { format!("{}{below}", target.trim_end_matches('/')) };
+        let authorization = authorization.map(|secret| HeaderValue::from_str(secret.expose()));
         let mut authorization = authorization.transpose().context("reading `authorization`")?;
         if let Some(value) = &mut authorization {
             value.set_sensitive(true);

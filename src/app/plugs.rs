@@ -12,10 +12,12 @@ use crate::{
         IngressPart, Purge, Purged, TopKey,
     },
     cache::{Cache, Clock, Entry, Scope, observe::Observer},
-    config::Readiness,
+    config::{Readiness, ShownPaths},
     ingress::{BoxedAnswer, Taken},
     net::{Body, drain::Drain},
-    telemetry::{CacheSizes, CacheSource, MarkKind, Operation, Telemetry, Tier, masked, observed::Observed},
+    telemetry::{
+        CacheSizes, CacheSource, MarkKind, Operation, Telemetry, Tier, UNMATCHED, masked, observed::Observed,
+    },
     upstream::{Call, Client, Head, Timing, Upstream},
 };
 
@@ -91,8 +93,8 @@ impl Purging {
 pub(super) struct MostUsed {
     pub(super) cache: Arc<Cache>,
     pub(super) clock: Clock,
-    /// Whether whole paths may be shown; else what may name a user is cut.
-    pub(super) full_paths: bool,
+    /// How much of a path may be shown.
+    pub(super) paths: ShownPaths,
 }
 
 impl CacheView for MostUsed {
@@ -113,7 +115,11 @@ impl MostUsed {
     /// The path of an entry; a query may hold anything and is told by its mark alone.
     fn shown(&self, entry: &Entry) -> String {
         let path = String::from_utf8_lossy(entry.key().path());
-        let mut text = if self.full_paths { path.into_owned() } else { masked(&path, entry.route()) };
+        let mut text = match self.paths {
+            ShownPaths::Full => path.into_owned(),
+            ShownPaths::Masked => masked(&path, entry.route()),
+            ShownPaths::Template => entry.route().unwrap_or(UNMATCHED).to_owned(),
+        };
         if entry.key().query().is_some() {
             text.push_str("?…");
         }

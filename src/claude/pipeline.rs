@@ -27,7 +27,7 @@ use crate::{
     config::{AnswerHeaders, ClaudeMode, ModelTier},
     net::{Answer, Body, BodyError, Context, InterimSink, Refusal, headers},
     telemetry::{
-        Trace,
+        SpanIds, Trace,
         claude::{Call, RoutingReason},
         record::Outcome,
     },
@@ -320,6 +320,7 @@ pub(super) fn record(rules: &Rules, route: &Route, begun: &Begun) -> Call {
         first_byte_us: None,
         total_us: 0,
         trace: trace.map(|trace| trace.id).unwrap_or_default(),
+        span: trace.as_ref().map(SpanIds::below).unwrap_or_default(),
     }
 }
 

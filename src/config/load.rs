@@ -159,7 +159,9 @@ fn read_secrets(config: &mut Config, name: &str, root: &Node, broken: &mut Vec<Y
         let place = move |(kind, key, secret)| (path.key(kind).key(key), secret);
         receiver.secrets().into_iter().map(place)
     });
-    for (path, secret) in secrets.chain(receivers) {
+    let otlp = config.telemetry.otlp.as_mut().and_then(|otlp| otlp.authorization.as_mut());
+    let otlp = otlp.map(|secret| (YamlPath::at("telemetry.otlp.authorization"), secret));
+    for (path, secret) in secrets.chain(receivers).chain(otlp) {
         if broken.iter().any(|lost| path.holds(lost)) {
             continue;
         }

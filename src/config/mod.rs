@@ -23,6 +23,7 @@ mod jwks;
 mod limits;
 mod load;
 mod models;
+mod otlp;
 mod path;
 mod problem;
 mod redis;
@@ -69,7 +70,7 @@ pub use self::{
         Preferences, PromptCache, PromptCacheMode, PromptCacheTtl, ResponseCache, Rewrite, RewriteThinking,
         Tiers,
     },
-    effective::{effective_yaml, yaml_of},
+    effective::{brief_yaml, effective_yaml},
     error::ValueError,
     host::{cpu_quota, host_name},
     identity::{Algorithm, Credential, Identity, KeysFile},
@@ -80,6 +81,7 @@ pub use self::{
     models::{
         Date, Effort, FastPrice, Generation, ModelEntry, Models, OverPrice, PriceRow, Sampling, ThinkingType,
     },
+    otlp::Otlp,
     problem::{Problem, Problems, Severity},
     redis::{Redis, RedisEncrypt, RedisMode, RedisNode, RedisUrl},
     reference::reference_markdown,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::alerts::Alerts;
+use super::{alerts::Alerts, otlp::Otlp};
 
 /// Logs and metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +24,8 @@ pub struct Telemetry {
     pub service: Option<String>,
     /// Rules over these numbers, and who is told.
     pub alerts: Alerts,
+    /// Export to an OpenTelemetry collector. Default: none.
+    pub otlp: Option<Otlp>,
 }
 
 impl Default for Telemetry {
@@ -35,6 +37,7 @@ impl Default for Telemetry {
             max_series: 20_000,
             service: None,
             alerts: Alerts::default(),
+            otlp: None,
         }
     }
 }

@@ -110,11 +110,13 @@ impl Exchange {
         let route = Arc::clone(ingress.table.load().find(&parts.method, host.as_bytes(), parts.uri.path()));
         // Both are written anew on the way out.
         let trace = parts.headers.remove(TRACEPARENT).and_then(|value| Trace::parse(value.as_bytes()));
-        let trace = trace.unwrap_or_else(Trace::fresh);
+        let told = trace;
+        let trace = told.map_or_else(|| core.ingress.telemetry.fresh_trace(), Trace::next_hop);
         let stats = ingress.stats_of(&route, &parts.method, parts.uri.path());
         let mut journal = journal(core, &context, telemetry::Method::from_name(parts.method.as_str()), stats);
         journal.note(|record| {
             record.trace = trace.id;
+            record.span = trace.span_below(told.as_ref());
             record.path = parts.uri.path_and_query().cloned();
         });
         let request_id = parts.headers.remove(X_REQUEST_ID).filter(is_plain_id);
@@ -287,7 +289,7 @@ impl Exchange {
             client: self.client,
             scheme: self.scheme.as_str(),
             host: &self.host,
-            trace: self.trace.next_hop(),
+            trace: self.trace,
             request_id: self.request_id.as_ref(),
         }
     }

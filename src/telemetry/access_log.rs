@@ -69,7 +69,7 @@ impl fmt::Debug for Writer {
 
 #[derive(Debug)]
 enum Message {
-    Line(Line),
+    Line(Box<Line>),
     Call(Box<Call>, SystemTime, u32),
     Flush(SyncSender<()>),
 }
@@ -140,7 +140,7 @@ impl AccessLog {
             sample_rate,
             full_path: self.full_paths.load(Relaxed),
         };
-        if tx.try_send(Message::Line(line)).is_err() {
+        if tx.try_send(Message::Line(Box::new(line))).is_err() {
             self.dropped.increment();
         }
     }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    TraceId,
+    SpanIds, TraceId,
     counters::{Counter, Durations, Gauge},
     labels::labels,
     latency::{Latency, Merged, Summary},
@@ -221,6 +221,8 @@ pub struct Call {
     pub first_byte_us: Option<u64>,
     /// Time of all of it, in microseconds.
     pub total_us: u64,
+    /// Its span in the trace.
+    pub span: SpanIds,
     /// The trace it belongs to.
     pub trace: TraceId,
 }
@@ -256,6 +258,7 @@ impl Call {
             overhead_us: 40,
             first_byte_us: Some(400),
             total_us: 900,
+            span: SpanIds::default(),
             trace: TraceId::default(),
         }
     }

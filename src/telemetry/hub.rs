@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, SystemTime},
 };
 
@@ -21,6 +21,7 @@ use super::{
     health_score::Since,
     listener::{Listener, ListenerStats},
     marks::{MarkKind, Marks},
+    otlp::{Counts as ExportCounts, Span, Spans},
     recent_calls::{CallWindow, RecentCalls},
     record::{Basis, CacheStatus, Record},
     redis::RedisStats,
@@ -116,6 +117,8 @@ pub struct Telemetry {
     pub(super) slow_total: Counter,
     pub(super) access_log: AccessLog,
     tail: Tail,
+    pub(super) spans: OnceLock<Spans>,
+    pub(super) exports: OnceLock<Arc<ExportCounts>>,
     calls: TracedCalls,
     pub(super) marks: Marks,
     pub(super) health_since: Mutex<Since>,
@@ -164,6 +167,8 @@ impl Telemetry {
             slow_total: Counter::new(),
             access_log: AccessLog::new(&config.access_log, sink),
             tail: Tail::default(),
+            spans: OnceLock::new(),
+            exports: OnceLock::new(),
             calls: TracedCalls::default(),
             marks: Marks::default(),
             health_since: Mutex::default(),
@@ -235,6 +240,9 @@ impl Telemetry {
             self.slow.push(SlowRequest::new(&record, &times, limit_us, claude));
         }
         self.tail.offer(&record, &times, second);
+        if let Some(spans) = self.spans.get().filter(|_| record.span.is_sampled) {
+            spans.offer(Span::of_request(&record, &times));
+        }
         self.access_log.offer(record, &times, second, is_slow);
     }
 
@@ -292,6 +300,9 @@ impl Telemetry {
         self.recent_calls.record(&call, second / TICK_SECONDS);
         self.calls.note(&call);
         self.tail.offer_call(&call, second);
+        if let Some(spans) = self.spans.get().filter(|_| call.span.is_sampled) {
+            spans.offer(Span::of_call(&call));
+        }
         self.access_log.offer_call(call, second);
     }
 

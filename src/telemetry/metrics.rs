@@ -317,6 +317,18 @@ pub(super) const TELEMETRY_LINES_DROPPED: Family = family(
     &[],
     "Lines of the access log dropped because the reader of the log did not follow.",
 );
+pub(super) const TELEMETRY_SPANS: Family = family(
+    "touchline_telemetry_spans_total",
+    Counter,
+    &["outcome"],
+    "Spans for the OpenTelemetry collector: sent, or dropped as it did not take them. Absent without telemetry.otlp.",
+);
+pub(super) const TELEMETRY_EXPORTS_FAILED: Family = family(
+    "touchline_telemetry_exports_failed_total",
+    Counter,
+    &[],
+    "Messages that the OpenTelemetry collector did not take. Absent without telemetry.otlp.",
+);
 pub(super) const TELEMETRY_ALERTS: Family = family(
     "touchline_telemetry_alerts",
     Gauge,
@@ -391,7 +403,7 @@ const BEFORE: [&Family; 33] = [
     &CACHE_REDIS_BYTES,
 ];
 
-const AFTER: [&Family; 28] = [
+const AFTER: [&Family; 30] = [
     &UPSTREAM_UP,
     &UPSTREAM_BREAKER,
     &UPSTREAM_BREAKER_OPENED,
@@ -414,6 +426,8 @@ const AFTER: [&Family; 28] = [
     &TELEMETRY_DROPPED,
     &TELEMETRY_LINES,
     &TELEMETRY_LINES_DROPPED,
+    &TELEMETRY_SPANS,
+    &TELEMETRY_EXPORTS_FAILED,
     &TELEMETRY_ALERTS,
     &TELEMETRY_ALERTS_DROPPED,
     &TELEMETRY_NOTIFICATIONS,

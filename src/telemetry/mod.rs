@@ -12,6 +12,7 @@ pub mod details;
 pub mod log;
 pub mod metrics;
 pub mod observed;
+pub mod otlp;
 pub mod record;
 pub mod snapshot;
 
@@ -60,6 +61,6 @@ pub use routes::{RouteStats, UNMATCHED};
 pub use slow::SlowRequest;
 pub use tail::{CallLine, Filter, Finished, Line, RequestLine, Watching};
 pub(crate) use trace::random;
-pub use trace::{Digits, Trace, TraceId};
+pub use trace::{Digits, SpanIds, Trace, TraceId};
 pub use upstream::{BreakerState, UpstreamStats};
 pub use windows::Window;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
-use super::{Parts, RouteStats, TraceId, labels::labels};
+use super::{Parts, RouteStats, SpanIds, TraceId, labels::labels};
 
 pub use super::reason::Reason;
 
@@ -81,6 +81,8 @@ pub struct Record {
     pub bytes_out: u64,
     /// The trace it belongs to.
     pub trace: TraceId,
+    /// Its span in the trace.
+    pub span: SpanIds,
     /// The request target. Its query is never shown, and its ids only where the configuration wants full paths.
     pub path: Option<PathAndQuery>,
 }
@@ -105,6 +107,7 @@ impl Record {
             bytes_in: 0,
             bytes_out: 0,
             trace: TraceId::default(),
+            span: SpanIds::default(),
             path: None,
         }
     }

@@ -232,6 +232,7 @@ impl Telemetry {
         text.count(&metrics::TELEMETRY_DROPPED, self.budget.dropped.get());
         text.count(&metrics::TELEMETRY_LINES, self.access_log.written.get());
         text.count(&metrics::TELEMETRY_LINES_DROPPED, self.access_log.dropped.get());
+        self.write_exports(text);
         self.write_alerts(text);
         text.gauge(&metrics::PROCESS_START, unix_seconds(self.started_at()));
         text.family(&metrics::BUILD_INFO, |samples| samples.value(&[self.facts().version], 1.0));
@@ -239,6 +240,15 @@ impl Telemetry {
 }
 
 impl Telemetry {
+    fn write_exports(&self, text: &mut Text) {
+        let Some(counts) = self.exports.get() else { return };
+        text.family(&metrics::TELEMETRY_SPANS, |samples| {
+            samples.count(&["sent"], counts.sent.get());
+            samples.count(&["dropped"], counts.dropped.get());
+        });
+        text.count(&metrics::TELEMETRY_EXPORTS_FAILED, counts.failed.get());
+    }
+
     fn write_alerts(&self, text: &mut Text) {
         let board = &self.alerts;
         if !board.is_open() {

@@ -75,7 +75,42 @@ pub struct Trace {
     flags: u8,
 }
 
+/// What a span is known by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpanIds {
+    /// The span; zero for none yet.
+    pub id: [u8; 8],
+    /// The span that it is a part of.
+    pub parent: Option<[u8; 8]>,
+    /// Whether it is wanted.
+    pub is_sampled: bool,
+}
+
+impl SpanIds {
+    /// A span of its own below the one that a `traceparent` names.
+    #[must_use]
+    pub fn below(trace: &Trace) -> Self {
+        Self { id: random().to_be_bytes(), parent: Some(trace.span), is_sampled: trace.flags & SAMPLED != 0 }
+    }
+}
+
 impl Trace {
+    /// The same trace, marked as not sampled.
+    #[must_use]
+    pub const fn unsampled(self) -> Self {
+        Self { flags: 0, ..self }
+    }
+
+    /// The ids of the span of this trace, below `parent`.
+    #[must_use]
+    pub fn span_below(&self, parent: Option<&Self>) -> SpanIds {
+        SpanIds {
+            id: self.span,
+            parent: parent.map(|parent| parent.span),
+            is_sampled: self.flags & SAMPLED != 0,
+        }
+    }
+
     /// A new trace. Its request id is the same 32 digits: [`TraceId::digits`]. It is marked as sampled, because a
     /// backend that makes its own traces would otherwise record nothing for requests that come through here.
     #[must_use]

@@ -42,6 +42,7 @@ mod learning;
 mod limits;
 mod memory;
 mod observe;
+mod otlp;
 mod pool;
 mod protection;
 mod records;

@@ -64,12 +64,16 @@ impl Viewers {
     pub(super) fn enter(self: &Arc<Self>) -> Result<Place, Reply> {
         if self.0.fetch_add(1, AcqRel) >= VIEWERS {
             self.0.fetch_sub(1, AcqRel);
-            let detail = "too many viewers: close a page or a terminal that follows this one";
-            return Err(Reply::detail(StatusCode::SERVICE_UNAVAILABLE, detail)
-                .with(header::RETRY_AFTER, HeaderValue::from_static("5")));
+            return Err(too_many("too many viewers: close a page or a terminal that follows this one"));
         }
         Ok(Place(Arc::clone(self)))
     }
+}
+
+/// The refusal of one reader too many.
+pub(super) fn too_many(detail: &str) -> Reply {
+    Reply::detail(StatusCode::SERVICE_UNAVAILABLE, detail)
+        .with(header::RETRY_AFTER, HeaderValue::from_static("5"))
 }
 
 impl Drop for Place {

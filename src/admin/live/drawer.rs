@@ -5,7 +5,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::admin::{Admin, answer::Reply, query, shapes::thousandths};
-use crate::config::{Route, yaml_of};
+use crate::config::{Route, brief_yaml};
 use crate::telemetry::{Method, UNMATCHED, Window, snapshot::RouteWindow};
 
 /// The query keys.
@@ -105,6 +105,6 @@ impl Admin {
         if template == UNMATCHED {
             return None;
         }
-        self.routes.iter().find(takes).map(yaml_of)
+        self.routes.iter().find(takes).map(brief_yaml)
     }
 }

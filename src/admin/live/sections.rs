@@ -160,7 +160,12 @@ impl<'a> Moment<'a> {
         Health {
             score: self.verdict.score,
             status: self.verdict.status().as_str(),
-            headline: headline(&self.verdict),
+            headline: match self.admin.sources.health.ready() {
+                Ok(()) => headline(&self.verdict),
+                Err(why) => {
+                    format!("Not ready, traffic is sent elsewhere: {why}. {}", headline(&self.verdict))
+                }
+            },
             reasons: self.verdict.reasons.iter().map(reason).collect(),
             fine: self.fine(),
         }
@@ -171,9 +176,8 @@ impl<'a> Moment<'a> {
         let telemetry = &self.admin.telemetry;
         let is_named = |code: Code| self.verdict.reasons.iter().any(|reason| reason.code == code);
         let mut fine = Vec::new();
-        match self.admin.sources.health.ready() {
-            Ok(()) => fine.push("ready for traffic".to_owned()),
-            Err(why) => fine.push(format!("not ready: {why}")),
+        if self.admin.sources.health.ready().is_ok() {
+            fine.push("ready for traffic".to_owned());
         }
         for stats in telemetry.upstreams().iter().filter(|_| !is_named(Code::BackendDown)) {
             if let Some(ms) = stats.probe_ms() {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::{
-    board::{Place, event},
+    board::{Place, event, too_many},
     routes::Parts,
     sections::{at, json},
 };
@@ -71,9 +71,10 @@ impl Admin {
         query::scope(query)?;
         let filter = filter(query)?;
         let place = self.boards.viewers.enter()?;
-        let watching = self.telemetry.watch_tail(filter).ok_or_else(|| {
-            Reply::detail(StatusCode::SERVICE_UNAVAILABLE, "too many readers of the tail: close one of them")
-        })?;
+        let watching = self
+            .telemetry
+            .watch_tail(filter)
+            .ok_or_else(|| too_many("too many readers of the tail: close one of them"))?;
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let closing = self.drain.reached(Phase::Closing);
@@ -117,7 +118,11 @@ impl Admin {
             cache: Some(request.cache.as_str()),
             source: request.source.map(HitSource::as_str),
             fwd: request.fwd.map(Fwd::as_str),
-            reason: request.reason.map(Reason::as_str),
+            // What went wrong here tells more than why it was no hit.
+            reason: match request.outcome {
+                Outcome::Error(refusal) => Some(refusal),
+                _ => request.reason.map(Reason::as_str),
+            },
             outcome: request.outcome.as_str(),
             kind: request.kind.as_str(),
             bytes_out: Some(request.bytes_out),

@@ -66,6 +66,7 @@ pub(super) fn welcome(addresses: &Addresses, users: usize, terminal: Terminal) -
         row("the backend alone", format!("http://{backend}")),
         row("calls to Claude", format!("http://{claude}")),
         row("what they cost", format!("http://{admin}/performance/claude")),
+        row("see everything", format!("http://{admin}/")),
         row("what it measured", format!("http://{admin}/performance/metrics")),
         row("cache statistics", format!("http://{admin}/performance/cache/stats")),
         row("for Prometheus", format!("http://{admin}/metrics")),

@@ -231,8 +231,9 @@ pub(super) fn tiles(snapshot: &Snapshot, window: Window) -> Line {
     line.push("   ", Paint::Plain);
     line.push(&percent(tiles.without_backend_percent), Paint::Strong);
     line.push(" without the backend", Paint::Plain);
-    if let Some(covered) = snapshot.meta.covered_s.filter(|covered| *covered < window.seconds() * 0.9) {
-        line.push(&format!("   only the last {}", figures::span(covered)), Paint::Warn);
+    // The running slot is seldom full, so that a window spans a little less than its name says, for good.
+    if let Some(uptime) = snapshot.meta.uptime_s.filter(|uptime| *uptime < window.seconds()) {
+        line.push(&format!("   only the last {}", figures::span(uptime)), Paint::Warn);
     }
     line
 }

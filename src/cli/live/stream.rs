@@ -24,7 +24,7 @@ use crate::cli::client::{read_fields, read_status};
 /// From the first byte sent to the head of the answer, and for the whole of an answer that is no stream.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// A stream that is silent for so long is dead: the listener sends something every 15 s at least.
+/// A stream that is silent for so long is dead: the listener sends something every second, or every 5 s in a tail.
 const SILENCE: Duration = Duration::from_secs(40);
 
 /// Bytes of an answer or of one event. A snapshot of 5,000 routes has some 4 MiB.

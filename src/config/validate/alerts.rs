@@ -1,4 +1,4 @@
-//! Rules for `telemetry.alerts`: limits are in the unit of what is read, names are distinct, and addresses can be called.
+//! Rules for `telemetry.alerts` and `telemetry.otlp`: limits are in the unit of what is read, names are distinct, and addresses can be called.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -31,6 +31,18 @@ pub(super) fn check(config: &Config, findings: &mut Vec<Finding>) {
         findings.extend(found.into_iter().map(|finding| finding.reads(path.key("metric"))));
     }
     receivers(alerts, &at.key("notify"), findings);
+    if let Some(otlp) = &config.telemetry.otlp {
+        let place = YamlPath::at("telemetry.otlp").key("endpoint");
+        if let Err(error) = WebUrl::parse(&otlp.endpoint) {
+            let hint = error.hint;
+            findings.push(Finding { hint, ..Finding::error(place, error.message) });
+        } else if otlp.endpoint.contains("/v1/") {
+            findings.push(
+                Finding::error(place, "the paths of the protocol are added by themselves")
+                    .hint("end the address before /v1/traces, such as http://collector:4318"),
+            );
+        }
+    }
 }
 
 fn objective(alerts: &Alerts, at: &YamlPath, findings: &mut Vec<Finding>) {

@@ -83,14 +83,17 @@ fn would_be_hits_count_as_many_as_they_stand_for_and_not_without_an_answer() {
     assert_eq!(value(&text, r#"touchline_cache_would_hits_total{route="/users/{id}"}"#), 6.0);
 }
 
+/// One who is never told anything.
+struct Nobody;
+
+impl Post for Nobody {
+    fn post<'a>(&'a self, _: bytes::Bytes, _: &'a str) -> Posting<'a> {
+        Box::pin(std::future::pending())
+    }
+}
+
 /// Alerts with a receiver that is never told anything.
 fn watched(telemetry: &Arc<Telemetry>) -> Option<Watch> {
-    struct Nobody;
-    impl Post for Nobody {
-        fn post<'a>(&'a self, _: bytes::Bytes, _: &'a str) -> Posting<'a> {
-            Box::pin(std::future::pending())
-        }
-    }
     let hook = config::Hook { url: config::Secret::new("https://example.com/"), ..config::Hook::default() };
     let receiver = config::Receiver { slack: Some(hook), ..config::Receiver::default() };
     let alerts = config::Alerts { notify: vec![receiver], ..config::Alerts::default() };
@@ -113,6 +116,7 @@ fn every_declared_family_is_written() {
     });
 
     let _watch = watched(&telemetry);
+    let _exporter = telemetry.export(&config::Otlp::default(), Arc::new(Nobody), Arc::new(Nobody));
 
     let text = telemetry.metrics_text();
 

@@ -58,8 +58,8 @@ test('the top of an axis is round and never below the largest value', () => {
 });
 
 test('a window that is not full yet says so', () => {
-  assert.equal(windowWords({ window: '5m', covered_s: 297.1 }), 'last 5 minutes');
-  assert.equal(windowWords({ window: '5m', covered_s: 42 }), 'the 42 s since start');
+  assert.equal(windowWords({ window: '5m', covered_s: 291.2, uptime_s: 4000 }), 'last 5 minutes');
+  assert.equal(windowWords({ window: '5m', covered_s: 42, uptime_s: 42 }), 'the 42 s since start');
 });
 
 const STREAM = ': hello\n\nevent: snapshot\nid: 7\ndata: {"a":1}\n\nevent: change\r\ndata: one\r\ndata:two\r\n\r\n: beat\n\n';

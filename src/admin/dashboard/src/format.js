@@ -149,6 +149,6 @@ const WINDOW_WORDS = { '1m': 'last minute', '5m': 'last 5 minutes', '1h': 'last 
 /// What a window really holds: a process that just started has seen less of it.
 export function windowWords(meta) {
   const length = WINDOWS[meta.window] ?? 300;
-  if (known(meta.covered_s) && meta.covered_s < length * 0.9) return `the ${duration(meta.covered_s)} since start`;
+  if (known(meta.uptime_s) && meta.uptime_s < length) return `the ${duration(meta.uptime_s)} since start`;
   return WINDOW_WORDS[meta.window] ?? 'last 5 minutes';
 }
