@@ -12,18 +12,18 @@ function tone(item) {
   return SEVERITIES[item.severity] ?? 'info';
 }
 
-function Alert({ item, now }) {
+function Alert({ item, now, isTold }) {
   const isOver = item.state === 'resolved';
   return (
     <li class={`alert ${tone(item)} ${item.state === 'pending' ? 'pending' : ''}`}>
       <div class="alert-title"><b>{item.text}</b><span class="state">{STATES[item.state] ?? item.state}</span></div>
       <p>
         {item.severity}
-        {item.value !== null && <> · {item.value}{item.threshold !== null && ` (threshold ${item.threshold})`}</>}
+        {item.value !== null && item.threshold !== 'yes' && <> · {item.value}{item.threshold !== null && ` (threshold ${item.threshold})`}</>}
         {isOver && item.resolved_at
           ? <> · <span title={fullTime(item.resolved_at)}>resolved {timeOfDay(item.resolved_at)}</span> after {duration(secondsBetween(item.since, item.resolved_at))}</>
           : <> · <span title={fullTime(item.since)}>since {timeOfDay(item.since)}</span> · {duration(secondsBetween(item.since, now))}</>}
-        {item.notified_at ? <> · <span title={fullTime(item.notified_at)}>notified {timeOfDay(item.notified_at)}</span></> : item.state === 'firing' && ' · nobody notified yet'}
+        {item.notified_at ? <> · <span title={fullTime(item.notified_at)}>notified {timeOfDay(item.notified_at)}</span></> : item.state === 'firing' && isTold && ' · nobody notified yet'}
       </p>
     </li>
   );
@@ -77,7 +77,7 @@ export function Alerts({ snapshot }) {
     <Panel id="alerts" title="Alerts" note={note || (alerts.enabled ? 'none firing' : null)} aside={!alerts.enabled && <Chip tone="plain">off</Chip>}>
       {!alerts.enabled && <Empty>Alerts are off (telemetry.alerts.enabled). Nothing is evaluated and nobody is told.</Empty>}
       {alerts.enabled && open.length + over.length === 0 && <Empty>Nothing fired since start. The rules are evaluated every 10 s; one whose condition holds appears here as pending first.</Empty>}
-      {open.length + over.length > 0 && <ul class="alerts">{[...open, ...over].map(item => <Alert key={item.id + item.since} item={item} now={at} />)}</ul>}
+      {open.length + over.length > 0 && <ul class="alerts">{[...open, ...over].map(item => <Alert key={item.id + item.since} item={item} now={at} isTold={alerts.channels.length > 0} />)}</ul>}
       {alerts.enabled && (
         <>
           <h3>Channels</h3>

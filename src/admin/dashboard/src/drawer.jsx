@@ -148,7 +148,7 @@ function Details({ details, route }) {
         <div>
           <h3>Why not from the cache</h3>
           {details.reasons.length > 0 ? (
-            <Bars label="Reasons" rows={details.reasons.map(one => ({ key: one.reason, name: one.reason, count: one.count, text: count(one.count), tone: 'miss' }))} />
+            <Bars label="Reasons" rows={details.reasons.map(one => ({ key: one.reason, name: one.reason.replaceAll('_', ' '), title: one.reason, count: one.count, text: count(one.count), tone: 'miss' }))} />
           ) : <Empty>No reason recorded.</Empty>}
         </div>
       </div>

@@ -73,6 +73,7 @@ export function Cache({ snapshot }) {
 }
 
 const TIERS = { economy: 'economy', standard: 'standard', premium: 'premium' };
+const calls = value => `${count(value)} ${value === 1 ? 'call' : 'calls'}`;
 const ratio = (part, whole) => (whole > 0 && part !== null ? ` (${((100 * part) / whole).toFixed(0)}%)` : '');
 
 function Budget({ budget }) {
@@ -96,7 +97,7 @@ export function Claude({ snapshot }) {
   return (
     <Panel id="claude" title="Claude" note={claude.since ? <>since <span title={fullTime(claude.since)}>{timeOfDay(claude.since)}</span>, {duration(secondsBetween(claude.since, snapshot.at))}</> : null} aside={mode && <Chip tone={mode[1]}>{mode[0]}</Chip>}>
       <Headline items={[
-        [[dollars(claude.cost_usd), ''], `${count(claude.calls)} calls`],
+        [[dollars(claude.cost_usd), ''], calls(claude.calls)],
         saved(claude.saved_vs_requested_usd, 'saved against the models asked for'),
         saved(claude.saved_vs_premium_usd, 'saved against all-premium'),
         claude.would_save_usd !== null && [[dollars(claude.would_save_usd), ''], 'routing would have saved'],
@@ -135,8 +136,8 @@ export function Claude({ snapshot }) {
         ['Whole call, P95', latency(claude.call_p95_ms)],
         ['429 / 529', `${count(claude.refused_429)} / ${count(claude.refused_529)}`, claude.refused_429 + claude.refused_529 > 0 ? 'warned' : ''],
         ['Retries', count(claude.retries)],
-        ['Counts estimated', `${count(claude.estimated_calls)} calls`, claude.estimated_calls > 0 ? 'warned' : ''],
-        ['Usage not reported', `${count(claude.unknown_usage)} calls`, claude.unknown_usage > 0 ? 'warned' : ''],
+        ['Counts estimated', calls(claude.estimated_calls), claude.estimated_calls > 0 ? 'warned' : ''],
+        ['Usage not reported', calls(claude.unknown_usage), claude.unknown_usage > 0 ? 'warned' : ''],
       ]} />
       {claude.top_reasons.length > 0 && (
         <>
@@ -186,7 +187,7 @@ function Redis({ redis, now, isAlone }) {
   return (
     <>
       <div class="sub-head">{!isAlone && <h3 class="strong">Redis</h3>}<State up={redis.up} since={redis.since} now={now} /><Breaker state={redis.breaker} /></div>
-      {pings.length > 1 && <WideSpark values={pings} tone={redis.up ? 'hit' : 'quiet'} height={38} gapWord="no answer" label={`Ping by minute, ${redis.up ? 'answering' : 'no answer'}`} />}
+      {(!redis.up || pings.some(ping => ping !== null)) && pings.length > 1 && <WideSpark values={pings} tone={redis.up ? 'hit' : 'quiet'} height={38} gapWord={redis.up ? null : 'no answer'} label={`Ping by minute, ${redis.up ? 'answering' : 'no answer'}`} />}
       <Facts rows={[
         redis.error && ['Last error', redis.error, redis.up ? '' : 'fault'],
         ['Ping', latency(redis.up ? redis.ping_ms : null)],

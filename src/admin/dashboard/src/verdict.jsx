@@ -32,7 +32,7 @@ function Reasons({ health, now }) {
       {health.fine.length > 0 && (
         <li class="ok">
           <b>ok</b>
-          <span>{health.fine.map((text, i) => <span class="fine" key={i}>{text}</span>)}</span>
+          <span>{health.fine.join(' · ')}</span>
         </li>
       )}
     </ul>
