@@ -225,9 +225,10 @@ async fn the_most_used_keys_are_told_without_naming_users() {
         let pair = |key: &Value| (key["key"].as_str().unwrap().to_owned(), key["hits"].as_u64().unwrap());
         keys.iter().map(pair).collect::<Vec<_>>()
     };
-    for (paths, user) in [("template", "/user/7f3a…"), ("full", "/user/7f3a9c0142")] {
-        let telemetry = format!("{{ access_log: {{ paths: {paths} }} }}");
-        let proxy = Setup::before(&backend).routes(routes).top("telemetry", &telemetry).start();
+    for (paths, user) in [("template", "/user/{id}"), ("masked", "/user/7f3a…"), ("full", "/user/7f3a9c0142")]
+    {
+        let admin = format!("{{ listen: \"127.0.0.1:0\", paths: {paths} }}");
+        let proxy = Setup::before(&backend).routes(routes).top("admin", &admin).start();
         for (target, times) in [("/user/7f3a9c0142", 3), ("/all?token=x", 6), ("/never", 4)] {
             for _ in 0..times {
                 get(proxy.address, target).await;
