@@ -4,6 +4,7 @@
 mod claude;
 mod explain;
 mod notify;
+mod peers;
 mod plugs;
 mod workers;
 
@@ -24,6 +25,7 @@ use tracing::{info, warn};
 
 use self::{
     explain::Entries,
+    peers::Replicas,
     plugs::{Advising, Backend, CacheSizesOf, Ending, IngressPaths, MostUsed, Probes, Purging},
     workers::{Beats, Pace},
 };
@@ -168,9 +170,7 @@ impl Plan {
         let clock = Clock::system();
         let cache = Cache::new(&Settings::from(&config.cache)).shared(&config.cache, clock);
         let cache = Arc::new(cache.context("reading the certificates of cache.redis")?);
-        if let Some(stats) = cache.redis() {
-            telemetry.watch_redis(Arc::clone(stats));
-        }
+        cache.redis().into_iter().for_each(|stats| telemetry.watch_redis(Arc::clone(stats)));
         let observer = Arc::new(Observer::new(&config.cache));
         let sizes: Arc<dyn CacheSource> = Arc::new(CacheSizesOf(Arc::clone(&cache)));
         telemetry.watch_cache(Arc::downgrade(&sizes));
@@ -200,6 +200,7 @@ impl Plan {
                 .as_ref()
                 .map(|_| Arc::new(Advising { observer: Arc::clone(&observer), clock }) as _),
             draining: Arc::new(Ending { drain: drain.clone(), pace: Arc::clone(&pace) }),
+            peers: Replicas::new(&config, &drain).map(|replicas| Arc::new(replicas) as _),
         };
         let admin = Arc::new(Admin::new(&config, Arc::clone(&telemetry), sources, drain.clone()));
         let on_ingress = config.admin.on().map(|admin| admin.on_ingress.as_slice()).unwrap_or_default();

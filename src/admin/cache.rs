@@ -1,7 +1,7 @@
 //! `GET /performance/cache/stats`: hits and misses of a window with their causes, and the memory tier as it is now.
 
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::admin::{
@@ -12,7 +12,7 @@ use crate::admin::{
 use crate::telemetry::{Fwd, HitSource, Operation, Window};
 
 /// Keys that are shown.
-const TOP_KEYS: usize = 10;
+pub(super) const TOP_KEYS: usize = 10;
 
 /// The answer.
 #[derive(Serialize)]
@@ -53,12 +53,12 @@ struct Route<'a> {
     hit_rate_percent: Option<f64>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Key {
-    key: String,
-    hits: u64,
-    bytes: u64,
-    ttl_s: i64,
+    pub(super) key: String,
+    pub(super) hits: u64,
+    pub(super) bytes: u64,
+    pub(super) ttl_s: i64,
 }
 
 impl Admin {

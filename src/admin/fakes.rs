@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use crate::admin::{
     Admin, Advisor, BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, EntryAsked,
-    EntryFound, EntryView, Health, Purge, Purged, Scope, Sources, TopKey,
+    EntryFound, EntryView, Health, Peers, Purge, Purged, Scope, Sources, TopKey,
 };
 use crate::config;
 use crate::net::{Body, Context, Service, drain::Drain};
@@ -47,6 +47,7 @@ impl Fake {
             entries: Some(self.clone()),
             advisor: Some(self.clone()),
             draining: self.clone(),
+            peers: None,
         }
     }
 }
@@ -135,7 +136,8 @@ fn config(read: Option<&str>, write: Option<&str>) -> config::Config {
     }
 }
 
-fn telemetry() -> Arc<Telemetry> {
+/// Statistics without traffic.
+pub(crate) fn telemetry() -> Arc<Telemetry> {
     let facts = Facts {
         service: "coach-api".to_owned(),
         version: "0.1.0",
@@ -148,6 +150,16 @@ fn telemetry() -> Arc<Telemetry> {
 /// An admin plane over the fake, with these tokens and without traffic.
 pub(crate) fn admin(fake: &Arc<Fake>, read: Option<&str>, write: Option<&str>) -> Admin {
     Admin::new(&config(read, write), telemetry(), fake.sources(), Drain::new())
+}
+
+/// An admin plane over the fake and these statistics, which asks these replicas.
+pub(crate) fn admin_over(
+    fake: &Arc<Fake>,
+    telemetry: Arc<Telemetry>,
+    peers: Option<Arc<dyn Peers>>,
+) -> Admin {
+    let sources = Sources { peers, ..fake.sources() };
+    Admin::new(&config(None, None), telemetry, sources, Drain::new())
 }
 
 /// An admin plane over the fake that has seen requests of every sort.

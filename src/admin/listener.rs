@@ -10,7 +10,7 @@ use crate::admin::{
     answer::{Kind, Reply},
     assets::Asset,
     control, guard,
-    live::tail,
+    live::{View, tail},
     page, purge, query,
     sources::Scope,
 };
@@ -46,6 +46,7 @@ enum Path {
     CacheClear,
     Advise,
     Snapshot,
+    Merge,
     Events,
     Tail,
     Route,
@@ -68,6 +69,7 @@ impl Path {
             "/performance/cache/clear" => Self::CacheClear,
             "/api/v1/advise" => Self::Advise,
             "/api/v1/snapshot" => Self::Snapshot,
+            "/api/v1/merge" => Self::Merge,
             "/api/v1/events" => Self::Events,
             "/api/v1/tail" => Self::Tail,
             "/api/v1/route" => Self::Route,
@@ -174,23 +176,29 @@ impl Admin {
                 query::only(query, &[])?;
                 Ok(self.assets.reply(asset, request.headers()))
             }
-            Path::Snapshot | Path::Events | Path::Tail | Path::Route => self.live(path, query),
+            Path::Snapshot | Path::Merge | Path::Events | Path::Tail | Path::Route => {
+                self.live(path, query).await
+            }
             _ => self.read(path, query).await,
         }
     }
 
-    fn live(self: &Arc<Self>, path: Path, query: &str) -> Result<Reply, Reply> {
+    async fn live(self: &Arc<Self>, path: Path, query: &str) -> Result<Reply, Reply> {
         match path {
             Path::Tail => {
                 query::only(query, &tail::KEYS)?;
                 self.tail(query)
             }
             Path::Route => self.route_details(query),
+            Path::Merge => {
+                query::only(query, &["window"])?;
+                Ok(self.part(query::window(query, Window::FiveMinutes)?))
+            }
             _ => {
                 query::only(query, &["window", "scope"])?;
-                query::scope(query)?;
-                let window = query::window(query, Window::FiveMinutes)?;
-                if path == Path::Snapshot { Ok(self.snapshot(window)) } else { self.events(window) }
+                let is_merged = query::is_merged(query, self.sources.peers.is_some())?;
+                let view = View { window: query::window(query, Window::FiveMinutes)?, is_merged };
+                if path == Path::Snapshot { Ok(self.snapshot(view).await) } else { self.events(view) }
             }
         }
     }
@@ -219,6 +227,7 @@ impl Admin {
             | Path::Advise
             | Path::Asset(_)
             | Path::Snapshot
+            | Path::Merge
             | Path::Events
             | Path::Tail
             | Path::Route => Err(Reply::not_allowed("POST")),
@@ -268,6 +277,7 @@ fn is_taken(path: &str, performance: bool, health: bool) -> bool {
             | Path::Metrics
             | Path::Advise
             | Path::Snapshot
+            | Path::Merge
             | Path::Events
             | Path::Tail
             | Path::Route,

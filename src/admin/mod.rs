@@ -29,14 +29,14 @@ use std::sync::Arc;
 
 use crate::config::{CacheMode, ClaudeMode, Config, Route, ShownPaths};
 use crate::net::drain::Drain;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, random};
 
 pub use control::ControlService;
 pub use entry::{EntryAsked, EntryFound, EntryView, PurgedBy, StoredEntry};
 pub use listener::{AdminService, IngressPart};
 pub use sources::{
-    Advisor, BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, Health, Purge, Purged,
-    Scope, Sources, TopKey,
+    Advisor, BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, Health, PeerAnswer,
+    Peers, Purge, Purged, Scope, Sources, TopKey,
 };
 
 /// What both listeners and the part on ingress share: tokens and their wrong guesses, the numbers, the plugged-in
@@ -60,6 +60,8 @@ pub struct Admin {
     /// How much of a path is shown.
     paths: ShownPaths,
     boards: live::Boards,
+    /// The name of this process, by which it knows itself among the pods that it asks.
+    instance: String,
     assets: assets::Assets,
     drain: Drain,
 }
@@ -91,6 +93,7 @@ impl Admin {
                 .map(|ingress| (ingress.backend.to_string(), ingress.upstream.in_flight)),
             paths: admin.map(|admin| admin.paths).unwrap_or_default(),
             boards: live::Boards::default(),
+            instance: format!("{:016x}{:016x}", random(), random()),
             assets: assets::Assets::default(),
             drain,
         }

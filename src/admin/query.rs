@@ -68,15 +68,26 @@ pub(crate) fn text(query: &str, key: &str) -> Result<Option<String>, Reply> {
     String::from_utf8(decoded).map(Some).map_err(|_| wrong())
 }
 
-/// `?scope=pod|merged`: merging needs other replicas to ask.
-pub(crate) fn scope(query: &str) -> Result<(), Reply> {
+/// `?scope=pod|merged`: whether other replicas are to be asked, which needs some to ask.
+pub(crate) fn is_merged(query: &str, can_merge: bool) -> Result<bool, Reply> {
     match last(query, "scope") {
-        None | Some("pod") => Ok(()),
-        Some("merged") => {
-            Err(Reply::detail(StatusCode::BAD_REQUEST, "there are no other replicas to merge with"))
-        }
+        None | Some("pod") => Ok(false),
+        Some("merged") if can_merge => Ok(true),
+        Some("merged") => Err(Reply::detail(
+            StatusCode::CONFLICT,
+            "there are no other replicas to merge with: name them in admin.peers",
+        )),
         Some(_) => Err(Reply::detail(StatusCode::BAD_REQUEST, "scope must be pod or merged")),
     }
+}
+
+/// `?scope=pod` where nothing can be merged.
+pub(crate) fn pod_only(query: &str) -> Result<(), Reply> {
+    if is_merged(query, true)? {
+        let detail = "this path tells of one pod only; snapshot and events can be merged";
+        return Err(Reply::detail(StatusCode::BAD_REQUEST, detail));
+    }
+    Ok(())
 }
 
 /// Refuses keys other than `known`. The contract paths ignore them, as their callers may send more than we read.

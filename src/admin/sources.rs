@@ -126,6 +126,22 @@ pub trait Draining: Send + Sync + 'static {
     fn begin(&self);
 }
 
+/// What another replica answered.
+#[derive(Clone, Debug)]
+pub struct PeerAnswer {
+    /// Where it was asked.
+    pub pod: String,
+    /// The body of its 200, or why there is none, in words for operators. The asking bounds it.
+    pub body: Result<Bytes, Cow<'static, str>>,
+}
+
+/// Asks the other replicas' admin listeners.
+pub trait Peers: Send + Sync + 'static {
+    /// One GET of a path and query at each replica that is known, all at once and with one deadline for all. This process
+    /// may be among them. Dropping it is safe.
+    fn ask<'a>(&'a self, target: &'a str) -> Boxed<'a, Vec<PeerAnswer>>;
+}
+
 /// Everything that `app.rs` plugs in.
 #[derive(Clone)]
 pub struct Sources {
@@ -143,4 +159,6 @@ pub struct Sources {
     pub advisor: Option<Arc<dyn Advisor>>,
     /// Begins the drain.
     pub draining: Arc<dyn Draining>,
+    /// Asks the other replicas; none if none are named.
+    pub peers: Option<Arc<dyn Peers>>,
 }

@@ -108,6 +108,21 @@ fn split_port(authority: &str) -> Result<(String, u16), ValueError> {
     Ok((host.to_owned(), port))
 }
 
+/// Host and port of another replica: `name:port`, `address:port` or `[v6]:port`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn split_peer(text: &str) -> Result<(String, u16), ValueError> {
+    if let Some((_, rest)) = text.split_once("://") {
+        return Err(ValueError::new("a replica is named without a scheme").hint(format!("write {rest}")));
+    }
+    let (host, port) = split_port(text)?;
+    if text.ends_with(&format!(":{port}")) {
+        return Ok((host, port));
+    }
+    Err(ValueError::new(format!("`{text}` has no port")).hint(format!("write {text}:9090")))
+}
+
 /// Whether the text is a DNS name or an IPv4 address: labels of letters, digits and inner hyphens.
 pub(crate) fn is_host_name(text: &str) -> bool {
     let is_label = |label: &str| {

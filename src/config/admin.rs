@@ -24,6 +24,11 @@ pub struct Admin {
     /// reaching it through a name of their own. Default: [].
     #[schemars(extend("x-items" = "host"))]
     pub hosts: Vec<String>,
+    /// Other replicas, for answers over all of them (`scope=merged`): `NAME:PORT` or `ADDRESS:PORT` of their admin
+    /// listeners. A name stands for all its addresses, such as those of a headless Service. They are asked with the
+    /// `token` of this one, and only while somebody looks. Default: [].
+    #[schemars(extend("x-items" = "text"))]
+    pub peers: Vec<String>,
     /// How much of the paths of requests and entries is shown: `template` only, `masked` with all but the beginning of
     /// ids cut, or `full`. Queries are never shown. Default: masked.
     pub paths: ShownPaths,
@@ -38,6 +43,7 @@ impl Default for Admin {
             on_ingress: Vec::new(),
             token: None,
             hosts: Vec::new(),
+            peers: Vec::new(),
             paths: ShownPaths::Masked,
             readiness: Readiness::default(),
         }

@@ -55,7 +55,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    address::{BackendAddress, Cidr},
+    address::{BackendAddress, Cidr, split_peer},
     admin::{Admin, Control, OnIngress, Readiness, ShownPaths},
     advise::Advise,
     alert_rules::{AlertMetric, AlertRule, AlertSeverity, AlertUnit, AlertWindow, BuiltIn},

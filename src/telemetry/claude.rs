@@ -477,10 +477,14 @@ impl ClaudeStats {
 
     /// Times of calls in a window, at a tick: whole calls, and first bytes of streams.
     pub(super) fn times(&self, window: Window, tick: u32) -> [Summary; 2] {
+        self.merged_times(window, tick).map(|merged| merged.summary())
+    }
+
+    pub(super) fn merged_times(&self, window: Window, tick: u32) -> [Merged; 2] {
         [&self.whole, &self.first].map(|latency| {
             let mut merged = Merged::default();
             latency.add_to(&mut merged, window, tick);
-            merged.summary()
+            merged
         })
     }
 

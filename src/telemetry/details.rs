@@ -92,7 +92,7 @@ impl Telemetry {
 }
 
 /// The lanes whose latencies a row of the table adds up.
-fn lanes_of(route: &RouteWindow) -> Vec<Arc<Lane>> {
+pub(super) fn lanes_of(route: &RouteWindow) -> Vec<Arc<Lane>> {
     let mut lanes = route.route.active().map(Active::lanes).unwrap_or_default();
     lanes.retain(|lane| lane.kind == route.kind && route.method.is_none_or(|method| method == lane.method));
     lanes

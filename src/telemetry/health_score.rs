@@ -1,7 +1,7 @@
 //! The health score: 100 minus the points of what is wrong, each with a reason in words and the time it began.
 //!
-//! Evaluated when asked. `since` of the latency and error reasons is the first evaluation that found them, so a
-//! caller that asks regularly sees times that are right to its interval.
+//! Evaluated when asked, and once a second by whoever keeps the process's time: `since` of the latency and error reasons is
+//! the first evaluation that found them.
 
 use std::{collections::HashMap, time::SystemTime};
 
@@ -266,11 +266,12 @@ fn errors(routes: &[RouteWindow]) -> Option<Finding> {
         5.0.. => (15, "Elevated"),
         _ => return None,
     };
-    Some(Finding::new(
-        Code::Errors,
-        points,
-        format!("{word} error rate: {percent:.1}% of requests end in 5xx"),
-    ))
+    // One route that has most of them is where to look.
+    let worst = routes.iter().max_by_key(|route| route.errors_5xx);
+    let worst = worst.filter(|worst| worst.errors_5xx * 2 > failed);
+    let place = worst.map_or_else(String::new, |worst| format!(", most of them on {}", worst.key));
+    let text = format!("{word} error rate: {percent:.1}% of requests end in 5xx{place}");
+    Some(Finding::new(Code::Errors, points, text))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::sync::atomic::{
 use parking_lot::Mutex;
 
 use super::{
+    exact::Exact,
     packed::Packed,
     windows::{Slot, Slots, Window},
 };
@@ -191,9 +192,10 @@ impl Default for Sums {
 
 impl Sums {
     fn add(&mut self, other: &Self) {
-        self.count += other.count;
-        self.errors += other.errors;
-        self.sum_us += other.sum_us;
+        // Numbers of other replicas are not ours to trust.
+        self.count = self.count.saturating_add(other.count);
+        self.errors = self.errors.saturating_add(other.errors);
+        self.sum_us = self.sum_us.saturating_add(other.sum_us);
         self.min_us = self.min_us.min(other.min_us);
         self.max_us = self.max_us.max(other.max_us);
     }
@@ -248,6 +250,37 @@ impl Merged {
     /// Samples that were counted as failures.
     pub(super) const fn errors(&self) -> u64 {
         self.sums.errors
+    }
+
+    /// The sum, the smallest and the largest, without percentiles.
+    pub(super) fn bounds(&self) -> Summary {
+        let Sums { count, sum_us, min_us, max_us, .. } = self.sums;
+        Summary { count, sum_us, min_us: min_us.min(max_us), max_us, ..Summary::default() }
+    }
+
+    /// The buckets that hold samples, in order.
+    pub(super) fn filled(&self) -> impl Iterator<Item = (u16, u32)> {
+        (0_u16..).zip(&self.buckets).filter(|(_, count)| **count > 0).map(|(at, count)| (at, *count))
+    }
+
+    /// Adds samples that another recorder took. Buckets that there are not are left out.
+    pub(super) fn add_exact(&mut self, exact: &Exact) {
+        let mut sums = Sums {
+            count: 0,
+            errors: exact.errors,
+            sum_us: exact.sum_us,
+            min_us: exact.min_us.min(exact.max_us),
+            max_us: exact.max_us,
+        };
+        for (at, count) in &exact.buckets {
+            if let Some(bucket) = self.buckets.get_mut(usize::from(*at)) {
+                // What a full bucket cannot take is not counted, so that the count stays the sum of the buckets.
+                let taken = (*count).min(u32::MAX - *bucket);
+                *bucket += taken;
+                sums.count += u64::from(taken);
+            }
+        }
+        self.sums.add(&sums);
     }
 
     /// Counts by upper bound in microseconds, from the first to the last that is not empty, in steps of half an octave or,

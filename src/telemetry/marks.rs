@@ -1,4 +1,5 @@
-//! What changed and when: the marks on the chart, and the Redis tier's answers by minute. Whoever keeps the process's time
+//! What changed and when: the marks on the chart, since when the score has its reasons, and the Redis tier's answers by
+//! minute. Whoever keeps the process's time
 //! calls [`Telemetry::look_around`] once a second; changes are found by looking, so that no part has to tell.
 
 use std::{collections::VecDeque, time::SystemTime};
@@ -94,6 +95,8 @@ impl Telemetry {
 
     /// Looks for changes since the last call. To be called once a second.
     pub fn look_around(&self, now: Instant, is_draining: bool) {
+        // The score notes since when its reasons hold, whether or not anybody looks at it.
+        let _ = self.health_score(now);
         let upstreams: Vec<_> = self.upstreams.read().clone();
         let redis = self.redis();
         let mut marks = Vec::new();

@@ -248,7 +248,6 @@ def test_the_budget_for_claude_is_spent(served, claude, look):
     incident.shots(look, proxy)
 
 
-@pytest.mark.xfail(strict=True, reason="the score looks for its reasons only while somebody asks for it")
 def test_since_when_does_not_depend_on_who_looks(served, site, look):
     """A page that is opened late says when it began, not when somebody looked."""
     proxy = served()
@@ -266,7 +265,6 @@ def test_since_when_does_not_depend_on_who_looks(served, site, look):
     assert late < timedelta(seconds=12), text
 
 
-@pytest.mark.xfail(strict=True, reason="a score of 90 is called healthy, whatever its sentence goes on to say")
 def test_a_fault_is_not_called_healthy_without_a_but(served, site, look):
     proxy = served()
     site.slow["/api/matches/"] = 0.35

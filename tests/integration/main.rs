@@ -10,6 +10,7 @@
 mod support;
 
 mod admin;
+mod admin_merge;
 mod alerts;
 mod backend_faults;
 mod cache;

@@ -47,7 +47,7 @@ impl Admin {
     /// One route in detail.
     pub(in crate::admin) fn route_details(&self, query: &str) -> Result<Reply, Reply> {
         query::only(query, &KEYS)?;
-        query::scope(query)?;
+        query::pod_only(query)?;
         let window = query::window(query, Window::FiveMinutes)?;
         let key = query::text(query, "key")?.ok_or_else(|| {
             Reply::detail(StatusCode::BAD_REQUEST, "key is missing: a `key` of the snapshot's routes")

@@ -3,9 +3,11 @@
 mod alerts;
 mod board;
 mod drawer;
+mod merged;
+mod part;
 mod planes;
 mod routes;
 pub(super) mod sections;
 pub(super) mod tail;
 
-pub(super) use board::Boards;
+pub(super) use board::{Boards, View};

@@ -1,9 +1,9 @@
 //! The sections of the parts: the cache with its Redis tier, the backend, and the calls to Claude. What is not configured is
 //! `null`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::sections::{Moment, at, rate};
+use super::sections::{Moment, Word, at, rate};
 use crate::admin::{
     cache::{Key, top_keys},
     claude::dollars,
@@ -15,13 +15,15 @@ use crate::telemetry::{
     claude::{RoutingReason, Sum, Totals},
 };
 
-/// Reasons of routing that are sent: the most frequent.
+mod joined;
+
+/// Reasons of routing that are shown: the most frequent.
 const REASONS: usize = 5;
 
 /// The cache.
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Cache {
-    mode: &'static str,
+    mode: Word,
     hit_percent: Option<f64>,
     target_percent: u8,
     lookups: u64,
@@ -38,15 +40,15 @@ pub(super) struct Cache {
     evictions: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Source {
-    source: &'static str,
+    source: Word,
     count: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Miss {
-    reason: &'static str,
+    reason: Word,
     count: u64,
 }
 
@@ -59,11 +61,11 @@ impl Cache {
         let is = |mode| admin.cache_mode == mode;
         Some(Self {
             mode: if is(CacheMode::Off) {
-                "off"
+                "off".into()
             } else if is(CacheMode::Observe) {
-                "observe"
+                "observe".into()
             } else {
-                "serve"
+                "serve".into()
             },
             hit_percent: rate(counted.hit_rate_percent()),
             target_percent: admin.cache_hit_target,
@@ -75,12 +77,12 @@ impl Cache {
             by_source: counted
                 .by_source
                 .iter()
-                .map(|(source, count)| Source { source: source.as_str(), count: *count })
+                .map(|(source, count)| Source { source: source.as_str().into(), count: *count })
                 .collect(),
             by_miss: counted
                 .by_fwd
                 .iter()
-                .map(|(fwd, count)| Miss { reason: fwd.as_str(), count: *count })
+                .map(|(fwd, count)| Miss { reason: fwd.as_str().into(), count: *count })
                 .collect(),
             top_keys: top_keys(admin),
             entries: sizes.entries,
@@ -92,19 +94,22 @@ impl Cache {
 }
 
 /// The Redis tier.
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Redis {
     up: bool,
     address: String,
     error: Option<String>,
     since: Option<String>,
-    breaker: &'static str,
+    breaker: Word,
     ping_ms: Option<f64>,
     ping_minutes: Vec<Option<f64>>,
     losses: u64,
     pending_writes: i64,
     pending_purges: i64,
     dropped_writes: u64,
+    /// Whose state it is, where several pods were asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pod: Option<String>,
 }
 
 impl Redis {
@@ -121,29 +126,33 @@ impl Redis {
             address: stats.address().to_owned(),
             error: stats.error(),
             since: stats.down_since().or_else(|| stats.changed()).map(at),
-            breaker: breaker_of(&stats),
+            breaker: breaker_of(&stats).into(),
             ping_ms: stats.ping_ms().filter(|_| stats.is_up()).map(thousandths),
             ping_minutes: minutes.into_iter().map(|ms| ms.map(thousandths)).collect(),
             losses: stats.losses(),
             pending_writes: stats.pending.get(),
             pending_purges: stats.pending_purges.get(),
             dropped_writes: drops.iter().map(|(_, count)| count).sum(),
+            pod: None,
         })
     }
 }
 
 /// The backend.
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Backend {
     up: Option<bool>,
     since: Option<String>,
     probe_ms: Option<f64>,
-    breaker: &'static str,
+    breaker: Word,
     breaker_since: Option<String>,
     address: String,
     in_flight: i64,
     places: u32,
     queued: i64,
+    /// Whose state it is, where several pods were asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pod: Option<String>,
 }
 
 impl Backend {
@@ -155,20 +164,21 @@ impl Backend {
             up: stats.is_up(),
             since: stats.down_since().map(at),
             probe_ms: stats.probe_ms().map(thousandths),
-            breaker: stats.breaker().as_str(),
+            breaker: stats.breaker().as_str().into(),
             breaker_since: stats.breaker_since().map(at),
             address,
             in_flight: stats.in_flight.get(),
             places,
             queued: stats.queued.get(),
+            pod: None,
         })
     }
 }
 
 /// The calls to Claude.
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Claude {
-    mode: &'static str,
+    mode: Word,
     since: String,
     calls: u64,
     cost_usd: f64,
@@ -187,9 +197,9 @@ pub(super) struct Claude {
     top_reasons: Vec<Decided>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Tier {
-    tier: &'static str,
+    tier: Word,
     calls: u64,
     input_tokens: u64,
     output_tokens: u64,
@@ -197,7 +207,7 @@ struct Tier {
     cost_usd: f64,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Budget {
     name: String,
     spent_usd: f64,
@@ -205,14 +215,22 @@ struct Budget {
     refused: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Decided {
-    reason: &'static str,
+    reason: Word,
     count: u64,
 }
 
 impl Claude {
+    /// The calls of this pod.
     pub(super) fn new(moment: &Moment<'_>) -> Option<Self> {
+        let mut claude = Self::part(moment)?;
+        claude.top_reasons.truncate(REASONS);
+        Some(claude)
+    }
+
+    /// The calls of this pod. What is to be added to that of others needs all reasons.
+    pub(super) fn part(moment: &Moment<'_>) -> Option<Self> {
         let telemetry = &moment.admin.telemetry;
         let (stats, mode) = (telemetry.claude()?, moment.admin.claude_mode?);
         let totals = stats.totals();
@@ -229,7 +247,7 @@ impl Claude {
             refused: state.refused,
         };
         Some(Self {
-            mode: mode.as_str(),
+            mode: mode.as_str().into(),
             since: at(telemetry.started_at()),
             calls: totals.all.calls,
             cost_usd: dollars(i128::from(totals.all.cost)),
@@ -253,7 +271,7 @@ impl Claude {
 /// Calls by tier. What belongs to none comes last, and only if there is any.
 fn tiers(totals: &Totals) -> Vec<Tier> {
     let tier = |tier: &'static str, sum: &Sum| Tier {
-        tier,
+        tier: tier.into(),
         calls: sum.calls,
         input_tokens: sum.tokens.input,
         output_tokens: sum.tokens.output,
@@ -283,9 +301,8 @@ fn top_reasons(totals: &Totals) -> Vec<Decided> {
         .into_iter()
         .zip(counts)
         .filter(|(_, count)| *count > 0)
-        .map(|(reason, count)| Decided { reason: reason.as_str(), count })
+        .map(|(reason, count)| Decided { reason: reason.as_str().into(), count })
         .collect();
     all.sort_by_key(|decided| std::cmp::Reverse(decided.count));
-    all.truncate(REASONS);
     all
 }

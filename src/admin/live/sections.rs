@@ -1,6 +1,8 @@
 //! The sections of a snapshot: everything that the dashboard and the terminal show, as it is now.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -14,9 +16,16 @@ use crate::admin::{
     shapes::{hundredths, percent, thousandths, timestamp},
 };
 use crate::telemetry::{
-    Code, HealthScore, Status, Window,
+    Code, HealthScore, Status, Summary, Window,
     snapshot::{CacheWindow, RouteWindow},
 };
+
+mod joined;
+
+pub(super) use joined::ChartPart;
+
+/// A word of a closed set: ours, or as another replica wrote it.
+pub(super) type Word = Cow<'static, str>;
 
 /// What the sections of one moment are made from.
 pub(super) struct Moment<'a> {
@@ -30,57 +39,85 @@ pub(super) struct Moment<'a> {
 }
 
 /// Who speaks.
-#[derive(Serialize)]
-struct Meta<'a> {
-    service: &'a str,
-    pod: &'a str,
-    version: &'static str,
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Meta {
+    service: String,
+    pub(super) pod: String,
+    version: Word,
     config_hash: String,
     config_loaded: String,
     config_rejected_since: Option<String>,
     started_at: String,
     uptime_s: u64,
     draining: bool,
-    window: &'static str,
-    covered_s: f64,
-    scope: &'static str,
+    window: Word,
+    pub(super) covered_s: f64,
+    scope: Word,
     can_merge: bool,
-    peers: Option<()>,
+    peers: Option<Peers>,
 }
 
-#[derive(Serialize)]
-struct Health {
+/// Who was asked when pods are merged, this one included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Peers {
+    pub(super) asked: usize,
+    pub(super) answered: usize,
+    pub(super) silent: Vec<Silent>,
+}
+
+/// A pod without an answer that can be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Silent {
+    pub(super) pod: String,
+    pub(super) error: String,
+}
+
+/// The verdict.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Health {
     score: u8,
-    status: &'static str,
+    status: Word,
     headline: String,
     reasons: Vec<Reason>,
     fine: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Reason {
-    code: &'static str,
+    code: Word,
     points: u8,
     text: String,
     since: String,
 }
 
-#[derive(Serialize)]
-struct Tiles {
+/// The numbers at the top.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Tiles {
     requests_per_s: Option<f64>,
     errors_5xx_percent: Option<f64>,
     p95_ms: Option<f64>,
     without_backend_percent: Option<f64>,
 }
 
-#[derive(Serialize)]
-struct Chart {
+/// The counts that the numbers at the top are made from.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Counted {
+    requests: u64,
+    errors_5xx: u64,
+    hits: u64,
+    /// Hits, misses and what was not looked up.
+    outcomes: u64,
+}
+
+/// The last quarter of an hour.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Chart {
     slot_s: u32,
     slots: Vec<Slot>,
     marks: Vec<Mark>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Slot {
     at: String,
     hit: u32,
@@ -89,10 +126,10 @@ struct Slot {
     error: u32,
 }
 
-#[derive(Serialize)]
-struct Mark {
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Mark {
     at: String,
-    kind: &'static str,
+    kind: Word,
     text: String,
 }
 
@@ -129,37 +166,37 @@ impl<'a> Moment<'a> {
         self.admin.telemetry.covered(self.window, self.now).as_secs_f64().max(1.0)
     }
 
-    fn meta(&self) -> Meta<'_> {
+    pub(super) fn meta(&self) -> Meta {
         let telemetry = &self.admin.telemetry;
         let (facts, config) = (telemetry.facts(), telemetry.config_state());
         Meta {
-            service: &facts.service,
-            pod: &facts.pod,
-            version: facts.version,
+            service: facts.service.clone(),
+            pod: facts.pod.clone(),
+            version: facts.version.into(),
             config_hash: config.hash,
             config_loaded: at(config.loaded),
             config_rejected_since: config.rejected_since.map(at),
             started_at: at(telemetry.started_at()),
             uptime_s: telemetry.uptime(self.now).as_secs(),
             draining: self.admin.drain.is_draining(),
-            window: self.window.as_str(),
+            window: self.window.as_str().into(),
             covered_s: thousandths(telemetry.covered(self.window, self.now).as_secs_f64()),
-            scope: "pod",
-            can_merge: false,
+            scope: "pod".into(),
+            can_merge: self.admin.sources.peers.is_some(),
             peers: None,
         }
     }
 
-    fn health(&self) -> Health {
+    pub(super) fn health(&self) -> Health {
         let reason = |deduction: &crate::telemetry::Deduction| Reason {
-            code: deduction.code.as_str(),
+            code: deduction.code.as_str().into(),
             points: deduction.points,
             text: deduction.text.clone(),
             since: at(deduction.since),
         };
         Health {
             score: self.verdict.score,
-            status: self.verdict.status().as_str(),
+            status: self.verdict.status().as_str().into(),
             headline: match self.admin.sources.health.ready() {
                 Ok(()) => headline(&self.verdict),
                 Err(why) => {
@@ -197,35 +234,27 @@ impl<'a> Moment<'a> {
         fine
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "counts of one hour")]
-    fn tiles(&self) -> Tiles {
-        let requests: u64 = self.routes.iter().map(|route| route.summary.count).sum();
-        let errors: u64 = self.routes.iter().map(|route| route.errors_5xx).sum();
-        let plain = self.admin.telemetry.overall(self.window, self.now);
+    pub(super) fn counted(&self) -> Counted {
         let hits = self.cache.hits();
-        let all = hits + self.cache.misses() + self.cache.bypass;
-        Tiles {
-            requests_per_s: Some(thousandths(requests as f64 / self.seconds())),
-            errors_5xx_percent: (requests > 0).then(|| percent(errors, requests)),
-            p95_ms: (plain.count > 0).then(|| thousandths(plain.p95_ms())),
-            without_backend_percent: (all > 0).then(|| percent(hits, all)),
+        Counted {
+            requests: self.routes.iter().map(|route| route.summary.count).sum(),
+            errors_5xx: self.routes.iter().map(|route| route.errors_5xx).sum(),
+            hits,
+            outcomes: hits + self.cache.misses() + self.cache.bypass,
         }
     }
 
+    fn tiles(&self) -> Tiles {
+        let (counted, plain) = (self.counted(), self.admin.telemetry.overall(self.window, self.now));
+        Tiles::new(counted.per_s(self.seconds()), counted, &plain)
+    }
+
     fn chart(&self) -> Chart {
-        let telemetry = &self.admin.telemetry;
-        let slots = telemetry.chart(self.now);
+        let slots = self.admin.telemetry.chart(self.now);
         let began = slots.first().map(|slot| slot.at);
-        let changes = telemetry.marks().into_iter().map(|mark| (mark.at, mark.kind.as_str(), mark.text));
-        let alerts = telemetry.alert_marks().into_iter();
-        let alerts =
-            alerts.map(|mark| (mark.at, if mark.is_firing { "alert" } else { "resolved" }, mark.text));
-        let mut marks: Vec<_> =
-            changes.chain(alerts).filter(|(at, ..)| began.is_none_or(|began| *at >= began)).collect();
-        marks.sort_by_key(|(at, ..)| *at);
         Chart {
             slot_s: 10,
-            marks: marks.into_iter().map(|(time, kind, text)| Mark { at: at(time), kind, text }).collect(),
+            marks: self.marks(began),
             slots: slots
                 .into_iter()
                 .map(|slot| Slot {
@@ -236,6 +265,39 @@ impl<'a> Moment<'a> {
                     error: slot.error,
                 })
                 .collect(),
+        }
+    }
+
+    /// What changed since the chart began, oldest first.
+    pub(super) fn marks(&self, began: Option<std::time::SystemTime>) -> Vec<Mark> {
+        let telemetry = &self.admin.telemetry;
+        let changes = telemetry.marks().into_iter().map(|mark| (mark.at, mark.kind.as_str(), mark.text));
+        let alerts = telemetry.alert_marks().into_iter();
+        let alerts =
+            alerts.map(|mark| (mark.at, if mark.is_firing { "alert" } else { "resolved" }, mark.text));
+        let mut marks: Vec<_> =
+            changes.chain(alerts).filter(|(at, ..)| began.is_none_or(|began| *at >= began)).collect();
+        marks.sort_by_key(|(at, ..)| *at);
+        marks.into_iter().map(|(time, kind, text)| Mark { at: at(time), kind: kind.into(), text }).collect()
+    }
+}
+
+impl Counted {
+    #[expect(clippy::cast_precision_loss, reason = "counts of one hour")]
+    pub(super) fn per_s(&self, seconds: f64) -> f64 {
+        self.requests as f64 / seconds
+    }
+}
+
+impl Tiles {
+    /// `plain` are the latencies of requests that are no streams.
+    fn new(per_s: f64, counted: Counted, plain: &Summary) -> Self {
+        let Counted { requests, errors_5xx, hits, outcomes } = counted;
+        Self {
+            requests_per_s: Some(thousandths(per_s)),
+            errors_5xx_percent: (requests > 0).then(|| percent(errors_5xx, requests)),
+            p95_ms: (plain.count > 0).then(|| thousandths(plain.p95_ms())),
+            without_backend_percent: (outcomes > 0).then(|| percent(hits, outcomes)),
         }
     }
 }
@@ -254,12 +316,14 @@ pub(super) fn headline(verdict: &HealthScore) -> String {
             causes.push(cause);
         }
     }
+    // What cost only a few points is named all the same, and not in one breath with good news.
+    let joint = if verdict.status() == Status::Healthy { ", but" } else { ":" };
     let causes = match causes.as_slice() {
         [] => return format!("{status}: nothing is wrong."),
         [one] => (*one).to_owned(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     };
-    format!("{status}: {causes}.")
+    format!("{status}{joint} {causes}.")
 }
 
 const fn cause(code: Code) -> &'static str {
@@ -283,6 +347,11 @@ pub(super) fn at(time: std::time::SystemTime) -> String {
 pub(super) fn json(value: &impl Serialize) -> String {
     // Our structs have text keys and finite numbers, so a failure is out of reach; a reader still gets JSON.
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
+}
+
+/// A text of one pod among several.
+pub(super) fn podded(pod: &str, text: &str) -> String {
+    format!("{pod}: {text}")
 }
 
 /// A rate in percent with two decimals.

@@ -68,7 +68,7 @@ struct Dropped {
 impl Admin {
     /// Requests and calls as they end, until the reader leaves or the process ends.
     pub(in crate::admin) fn tail(self: &Arc<Self>, query: &str) -> Result<Reply, Reply> {
-        query::scope(query)?;
+        query::pod_only(query)?;
         let filter = filter(query)?;
         let place = self.boards.viewers.enter()?;
         let watching = self

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{Finding, doubles};
-use crate::config::{BackendAddress, Config, Ingress, OnIngress, path::YamlPath};
+use crate::config::{BackendAddress, Config, Ingress, OnIngress, address::split_peer, path::YamlPath};
+
+/// The most entries of `admin.peers`.
+const PEERS: usize = 16;
 
 pub(super) fn check(config: &Config, findings: &mut Vec<Finding>) {
     let listeners = listeners(config);
@@ -111,6 +114,24 @@ fn operators(config: &Config, findings: &mut Vec<Finding>) {
     }
     let Some(admin) = config.admin.on() else { return };
     doubles(&admin.hosts, &path("admin.hosts"), findings);
+    doubles(&admin.peers, &path("admin.peers"), findings);
+    for (index, peer) in admin.peers.iter().enumerate() {
+        if let Err(fault) = split_peer(peer) {
+            let hint =
+                fault.hint.unwrap_or_else(|| "write NAME:PORT, such as my-app-headless:9090".to_owned());
+            findings.push(
+                Finding::error(path("admin.peers").index(index), fault.message)
+                    .hint(hint.replace("http://", "")),
+            );
+        }
+    }
+    if admin.peers.len() > PEERS {
+        let message = format!("`peers` has {} entries; at most {PEERS} are asked", admin.peers.len());
+        findings.push(
+            Finding::error(path("admin.peers"), message)
+                .hint("name a headless Service, which stands for all its pods"),
+        );
+    }
     let words: Vec<String> = admin.on_ingress.iter().map(|word| word.as_str().to_owned()).collect();
     doubles(&words, &path("admin.on_ingress"), findings);
     if admin.readiness.path.is_some() && !admin.readiness.backend {

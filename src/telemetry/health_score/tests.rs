@@ -110,7 +110,10 @@ async fn error_shares_cost_15_and_30() {
     finish(&telemetry, &route, 6, 500, 1);
     let health = score(&telemetry);
     assert_eq!((codes(&health), health.status()), (vec![(Code::Errors, 15)], Status::Degraded));
-    assert_eq!(health.reasons[0].text, "Elevated error rate: 6.0% of requests end in 5xx");
+    assert_eq!(
+        health.reasons[0].text,
+        "Elevated error rate: 6.0% of requests end in 5xx, most of them on GET /a"
+    );
 
     finish(&telemetry, &route, 10, 503, 1);
 
