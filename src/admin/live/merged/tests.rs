@@ -226,7 +226,7 @@ async fn without_peers_there_is_nothing_to_merge() {
 
     for path in ["snapshot", "events"] {
         let refused = get(&format!("/api/v1/{path}?scope=merged")).await;
-        assert_eq!(refused.status, 400);
+        assert_eq!(refused.status, 409);
         assert!(refused.detail().contains("admin.peers"), "{}", refused.text);
     }
     for path in ["tail?scope=merged", "route?key=x&scope=merged", "snapshot?scope=all", "merge?scope=pod"] {
