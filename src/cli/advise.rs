@@ -1,11 +1,6 @@
 //! `touchline advise`: what a running touchline that observes would cache for how long, as routes to paste.
 
-use std::{
-    io::Write,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io::Write, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -14,9 +9,8 @@ use tokio::time::timeout;
 
 use super::{
     client::{Call, Client},
-    orders::{USUAL_FILE, reachable},
+    orders::{admin_listener, reachable},
 };
-use crate::config::{self, Admin};
 
 /// How long the answer may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -38,7 +32,7 @@ pub(crate) struct Arguments {
 
 /// Prints the advice.
 pub(crate) fn advise(arguments: &Arguments, out: &mut dyn Write) -> anyhow::Result<()> {
-    let admin = arguments.listener()?;
+    let admin = admin_listener(arguments.config.as_deref(), arguments.admin.is_some())?;
     let address = arguments.admin.unwrap_or_else(|| reachable(admin.listen));
     let format = if arguments.json { "json" } else { "yaml" };
     let mut call = Call::get(format!("/api/v1/advise?format={format}"));
@@ -60,24 +54,4 @@ pub(crate) fn advise(arguments: &Arguments, out: &mut dyn Write) -> anyhow::Resu
         writeln!(out)?;
     }
     Ok(())
-}
-
-impl Arguments {
-    fn listener(&self) -> anyhow::Result<Admin> {
-        let file = match &self.config {
-            Some(file) => file.as_path(),
-            // Who names an address need not have the file; one that happens to lie here may be another's.
-            None if self.admin.is_none() && Path::new(USUAL_FILE).exists() => Path::new(USUAL_FILE),
-            None => return Ok(Admin::default()),
-        };
-        let shown = file.display();
-        let Ok(loaded) = config::load_file(file) else {
-            bail!("{shown} cannot be used; `touchline check -c {shown}` says why");
-        };
-        match loaded.config.admin.on() {
-            Some(admin) => Ok(admin.clone()),
-            None if self.admin.is_some() => Ok(Admin::default()),
-            None => bail!("{shown} switches the admin listener off (`admin: off`)"),
-        }
-    }
 }

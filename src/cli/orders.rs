@@ -14,10 +14,10 @@ use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::client::{Call, Client};
-use crate::config::{self, Control};
+use crate::config::{self, Admin, Control};
 
 /// The file that is read when none is named.
-pub(super) const USUAL_FILE: &str = "proxy.yaml";
+const USUAL_FILE: &str = "proxy.yaml";
 
 /// How long an order may take. Purges and drains are done at once; what takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -160,6 +160,29 @@ pub(super) fn ask(control: &Control, target: &str, body: String) -> anyhow::Resu
         bail!("the control listener on {address} refuses with {}: {detail}", reply.status);
     }
     Ok(answer)
+}
+
+/// The admin listener that a configuration names: that of `file`, else of proxy.yaml. `is_named` says that an address was
+/// given, which stands without a file.
+///
+/// # Errors
+/// When the file cannot be used, or switches the listener off.
+pub(super) fn admin_listener(file: Option<&Path>, is_named: bool) -> anyhow::Result<Admin> {
+    let file = match file {
+        Some(file) => file,
+        // Who names an address need not have the file; one that happens to lie here may be another's.
+        None if !is_named && Path::new(USUAL_FILE).exists() => Path::new(USUAL_FILE),
+        None => return Ok(Admin::default()),
+    };
+    let shown = file.display();
+    let Ok(loaded) = config::load_file(file) else {
+        bail!("{shown} cannot be used; `touchline check -c {shown}` says why");
+    };
+    match loaded.config.admin.on() {
+        Some(admin) => Ok(admin.clone()),
+        None if is_named => Ok(Admin::default()),
+        None => bail!("{shown} switches the admin listener off (`admin: off`)"),
+    }
 }
 
 /// Where a listener is reached from its own host: one that listens everywhere does so on the loopback too.

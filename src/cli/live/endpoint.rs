@@ -1,19 +1,12 @@
 //! Who is asked: the address of an admin listener and the token for it, from arguments, a configuration or the
 //! environment.
 
-use std::{
-    fmt, fs,
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::{fmt, fs, net::IpAddr, path::PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use crate::{
-    cli::orders::{USUAL_FILE, reachable},
-    config::{self, Admin},
-};
+use crate::cli::orders::{admin_listener, reachable};
 
 /// The port where none is named.
 const PORT: u16 = 9090;
@@ -53,7 +46,7 @@ pub(super) struct Endpoint {
 impl Source {
     /// The listener that the arguments, a configuration and the environment come to.
     pub(super) fn endpoint(&self, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Endpoint> {
-        let admin = self.listener()?;
+        let admin = admin_listener(self.config.as_deref(), self.admin.is_some())?;
         let listen = reachable(admin.listen);
         let configured = Address { host: listen.ip().to_string(), port: listen.port() };
         let token = match &self.token_file {
@@ -68,24 +61,6 @@ impl Source {
             bail!("the token has characters that a header field cannot carry");
         }
         Ok(Endpoint { address: self.admin.clone().unwrap_or(configured), token })
-    }
-
-    fn listener(&self) -> anyhow::Result<Admin> {
-        let file = match &self.config {
-            Some(file) => file.as_path(),
-            // Who names an address need not have the file; one that happens to lie here may be another's.
-            None if self.admin.is_none() && Path::new(USUAL_FILE).exists() => Path::new(USUAL_FILE),
-            None => return Ok(Admin::default()),
-        };
-        let shown = file.display();
-        let Ok(loaded) = config::load_file(file) else {
-            bail!("{shown} cannot be used; `touchline check -c {shown}` says why");
-        };
-        match loaded.config.admin.on() {
-            Some(admin) => Ok(admin.clone()),
-            None if self.admin.is_some() => Ok(Admin::default()),
-            None => bail!("{shown} switches the admin listener off (`admin: off`)"),
-        }
     }
 }
 

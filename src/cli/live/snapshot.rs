@@ -36,7 +36,6 @@ pub(super) struct Meta {
     pub(super) uptime_s: Option<f64>,
     pub(super) draining: Option<bool>,
     pub(super) window: Option<String>,
-    pub(super) covered_s: Option<f64>,
     pub(super) scope: Option<String>,
     pub(super) can_merge: Option<bool>,
     pub(super) peers: Option<Peers>,
