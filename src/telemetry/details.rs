@@ -45,8 +45,11 @@ impl Telemetry {
         for lane in lanes_of(route) {
             lane.latency.add_minutes(&mut minutes, self.tick(now));
         }
-        let p95 = |merged: &Merged| merged.summary();
-        minutes.iter().map(p95).map(|summary| (summary.count > 0).then(|| summary.p95_ms())).collect()
+        minutes
+            .iter()
+            .map(Merged::summary)
+            .map(|summary| (summary.count > 0).then(|| summary.p95_ms()))
+            .collect()
     }
 
     /// Why the answers of a route were mostly no hits, since the start.

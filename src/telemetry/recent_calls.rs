@@ -1,8 +1,13 @@
-//! Calls to Claude by windows of time, for alerts and the health score. Calls are few: one lock around them is enough.
+//! Calls to Claude by windows of time, for alerts and the health score, and by trace, for slow requests. Calls are few: one
+//! lock around them is enough.
+
+use std::{collections::VecDeque, time::Duration};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{
+    TraceId,
     claude::Call,
     record::Outcome,
     windows::{Slot, Slots, Window},
@@ -101,9 +106,52 @@ impl Recent {
     }
 }
 
+/// Calls that a request waits for are told from others by their trace: that many are remembered.
+const TRACED: usize = 512;
+
+/// The last calls that name a trace.
+#[derive(Debug, Default)]
+pub(super) struct TracedCalls(Mutex<VecDeque<(TraceId, Instant, Instant)>>);
+
+impl TracedCalls {
+    pub(super) fn note(&self, call: &Call) {
+        if call.trace.is_none() {
+            return;
+        }
+        let mut calls = self.0.lock();
+        if calls.len() == TRACED {
+            calls.pop_front();
+        }
+        calls.push_back((call.trace, call.started, call.started + Duration::from_micros(call.total_us)));
+    }
+
+    /// How long calls with a trace were on their way between two times; what overlaps counts once.
+    pub(super) fn time_of(&self, trace: TraceId, from: Instant, until: Instant) -> Duration {
+        if trace.is_none() {
+            return Duration::ZERO;
+        }
+        let calls = self.0.lock();
+        let own = calls.iter().filter(|(id, ..)| *id == trace);
+        let mut spans: Vec<_> = own.map(|(_, start, end)| ((*start).max(from), (*end).min(until))).collect();
+        drop(calls);
+        spans.sort();
+        let mut sum = Duration::ZERO;
+        let mut covered = from;
+        for (start, end) in spans {
+            sum += end.saturating_duration_since(start.max(covered));
+            covered = covered.max(end);
+        }
+        sum
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Call, CallWindow, Outcome, RecentCalls, Window};
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{Call, CallWindow, Outcome, RecentCalls, TraceId, TracedCalls, Window};
 
     #[test]
     fn refusals_of_our_own_are_not_claudes() {
@@ -117,5 +165,25 @@ mod tests {
         assert_eq!(recent.window(Window::OneMinute, 41).calls, 1);
         assert_eq!(recent.window(Window::OneMinute, 46).calls, 0);
         assert_eq!(recent.window(Window::OneHour, 1000), CallWindow::default());
+    }
+
+    #[test]
+    fn the_time_of_a_requests_calls_counts_overlaps_once() {
+        let calls = TracedCalls::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let trace = crate::telemetry::Trace::fresh().id;
+        for (from, ms, trace) in
+            [(10, 100, trace), (60, 100, trace), (300, 500, trace), (0, 900, TraceId::default())]
+        {
+            calls.note(&Call { started: at(from), total_us: ms * 1000, trace, ..Call::example() });
+        }
+
+        let time = |from, until| calls.time_of(trace, at(from), at(until)).as_millis();
+
+        assert_eq!(time(0, 1000), 150 + 500);
+        assert_eq!(time(0, 400), 150 + 100);
+        assert_eq!(time(200, 250), 0);
+        assert_eq!(calls.time_of(TraceId::default(), at(0), at(1000)), Duration::ZERO);
     }
 }

@@ -228,7 +228,7 @@ impl<'a> Moment<'a> {
         if let Some(rate) = hit_rate.filter(|rate| *rate >= f64::from(self.admin.cache_hit_target)) {
             fine.push(format!("{rate:.1} % of lookups are hits"));
         }
-        if let Some(burn) = telemetry.alerts_view(self.now).burn.burn_1h.filter(|burn| *burn <= 1.0) {
+        if let Some(burn) = telemetry.burn_view(self.now).burn_1h.filter(|burn| *burn <= 1.0) {
             fine.push(format!("the error budget lasts (burn {burn:.1}x)"));
         }
         fine

@@ -198,7 +198,9 @@ impl Telemetry {
         self.alerts.marks.lock().iter().cloned().collect()
     }
 
-    fn burn_view(&self, now: Instant) -> BurnView {
+    /// How fast this process spends its error budget.
+    #[must_use]
+    pub fn burn_view(&self, now: Instant) -> BurnView {
         let Some(objective) = *self.alerts.objective.read() else { return BurnView::default() };
         let burn = |window| collect::burn(self.slo_window(window, now), objective);
         let burn_6h = burn(Window::SixHours);
