@@ -64,7 +64,9 @@ pub(super) struct Marks {
 
 #[derive(Debug, Default)]
 struct Seen {
-    redis_up: Option<bool>,
+    /// How often it was lost when it was last looked at. One that never answered is no loss: the health score tells of it.
+    redis_losses: u64,
+    is_redis_lost: bool,
     upstreams: Vec<(String, Option<bool>, BreakerState)>,
     is_draining: bool,
     /// The worst answer of each minute; none where one was missing.
@@ -105,19 +107,18 @@ impl Telemetry {
             seen.look_at(stats, &mut marks);
         }
         if let Some(stats) = redis {
-            let is_up = stats.is_up();
-            match (seen.redis_up, is_up) {
-                (Some(true), false) => {
-                    let why = stats.error().map_or_else(String::new, |error| format!(": {error}"));
-                    marks.push((MarkKind::RedisLost, stats.down_since(), format!("Redis lost{why}")));
-                }
-                (Some(false), true) => {
-                    marks.push((MarkKind::RedisBack, stats.changed(), "Redis is back".to_owned()));
-                }
-                _ => {}
+            let (is_up, losses) = (stats.is_up(), stats.losses());
+            // Counted, so that what came and went between two looks is told too.
+            if losses > seen.redis_losses {
+                let why = stats.error().map_or_else(String::new, |error| format!(": {error}"));
+                marks.push((MarkKind::RedisLost, stats.changed(), format!("Redis lost{why}")));
+                seen.is_redis_lost = true;
             }
-            // One that never answered is no loss: the health score tells of it.
-            seen.redis_up = if is_up { Some(true) } else { seen.redis_up.map(|_| false) };
+            if is_up && seen.is_redis_lost {
+                marks.push((MarkKind::RedisBack, stats.changed(), "Redis is back".to_owned()));
+                seen.is_redis_lost = false;
+            }
+            seen.redis_losses = losses;
             seen.ping(self.tick(now) / 6, stats.ping_ms().filter(|_| is_up));
         }
         if is_draining && !seen.is_draining {
@@ -223,6 +224,44 @@ mod tests {
         ];
         assert_eq!(kinds(&telemetry)[started..], expected);
         assert!(telemetry.marks().iter().any(|mark| mark.text == "Redis lost: connection refused"));
+    }
+
+    #[test]
+    fn a_redis_that_came_and_went_between_two_looks_leaves_its_marks() {
+        let telemetry = Telemetry::new(&config::Telemetry::default(), Facts::default(), None);
+        let redis = Arc::new(RedisStats::new("redis:6379"));
+        telemetry.watch_redis(Arc::clone(&redis));
+        let look = || telemetry.look_around(Instant::now(), false);
+        look();
+        let started = telemetry.marks().len();
+
+        redis.set_up(true, None);
+        redis.set_up(false, Some("connection refused".to_owned()));
+        look();
+        assert_eq!(kinds(&telemetry)[started..], [MarkKind::RedisLost]);
+
+        redis.set_up(true, None);
+        look();
+        redis.set_up(false, Some("connection refused".to_owned()));
+        redis.set_up(true, None);
+        look();
+        let (lost, back) = (MarkKind::RedisLost, MarkKind::RedisBack);
+        assert_eq!(kinds(&telemetry)[started..], [lost, back, lost, back]);
+    }
+
+    #[test]
+    fn a_redis_that_never_answered_is_no_loss() {
+        let telemetry = Telemetry::new(&config::Telemetry::default(), Facts::default(), None);
+        let redis = Arc::new(RedisStats::new("redis:6379"));
+        telemetry.watch_redis(Arc::clone(&redis));
+        let started = telemetry.marks().len();
+
+        redis.set_up(false, Some("connection refused".to_owned()));
+        telemetry.look_around(Instant::now(), false);
+        redis.set_up(true, None);
+        telemetry.look_around(Instant::now(), false);
+
+        assert_eq!(telemetry.marks().len(), started);
     }
 
     #[test]
