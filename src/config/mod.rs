@@ -28,6 +28,7 @@ mod path;
 mod problem;
 mod redis;
 mod reference;
+mod restart;
 mod route;
 mod router;
 mod runtime;
@@ -85,6 +86,7 @@ pub use self::{
     problem::{Problem, Problems, Severity},
     redis::{Redis, RedisEncrypt, RedisMode, RedisNode, RedisUrl},
     reference::reference_markdown,
+    restart::{PLANES, RESTART_KEYS, needs_restart},
     route::{
         BodyKey, BypassWhen, ClientReload, Override, QueryKey, RefreshOn, Route, RouteCache, RouteKey,
         SetCookie,
