@@ -6,6 +6,7 @@ mod explain;
 mod notify;
 mod peers;
 mod plugs;
+mod reload;
 mod workers;
 
 use std::{
@@ -19,29 +20,35 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::Instant,
+};
 use tracing::{info, warn};
 
 use self::{
     explain::Entries,
+    notify::Renewal,
     peers::Replicas,
     plugs::{Advising, Backend, CacheSizesOf, Ending, IngressPaths, MostUsed, Probes, Purging},
+    reload::{Asking, Reloader},
     workers::{Beats, Pace},
 };
 use crate::{
     admin::{Admin, AdminService, ControlService, IngressPart, Sources},
     cache::{Cache, Clock, Settings, observe::Observer},
     claude::{Claude, Worker as ClaudeWorker},
-    config::{self, Config, Loaded, RuntimeMode},
+    config::{self, Config, Loaded, RuntimeMode, Watched},
     ingress::{self, Ingress, Taken},
     net::{
         drain::{Drain, Phase},
         h1,
         listener::{self, Gate},
-        serve::{self, Serving},
+        serve::{self, Serving, Terms},
     },
-    telemetry::{self, CacheSource, Facts, Listener, Sink, Telemetry, alerts::Watch},
+    telemetry::{self, CacheSource, Facts, Listener, Sink, Telemetry, alerts::Watch, log::LevelHandle},
     upstream::{Upstream, health},
 };
 
@@ -63,7 +70,19 @@ pub struct Running {
     threads: Vec<JoinHandle<()>>,
     telemetry: Arc<Telemetry>,
     addresses: Addresses,
-    pacing: config::Drain,
+    plan: Arc<Plan>,
+    asking: Asking,
+}
+
+/// What a process serves with beside its configuration.
+#[derive(Default)]
+pub struct Surroundings {
+    /// Where the access log goes.
+    pub access_log: Option<Sink>,
+    /// Sets the level of the program's own log.
+    pub level: Option<LevelHandle>,
+    /// The file of the configuration, to be looked at for changes.
+    pub file: Option<Watched>,
 }
 
 /// The addresses that the listeners were bound to.
@@ -77,49 +96,74 @@ struct Addresses {
 
 /// Everything that the threads need, built before any of them runs.
 struct Plan {
-    config: Arc<Config>,
+    /// What goes on by one configuration, and changes with it.
+    present: Mutex<Present>,
     drain: Drain,
     /// The end of the listeners that the backend calls out through: it comes after its last request.
     egress: Drain,
     pace: Arc<Pace>,
     telemetry: Arc<Telemetry>,
+    level: Option<LevelHandle>,
     beats: Arc<Beats>,
-    /// The plane, and the gate that all its workers share.
-    ingress: Option<(Arc<Ingress>, Arc<Gate>)>,
-    upstream: Option<Arc<Upstream>>,
+    clock: Clock,
+    observer: Arc<Observer>,
+    ingress: Option<IngressPlane>,
     /// The plane for calls to Claude, and the gate that all its workers share.
     claude: Option<(Arc<Claude>, Arc<Gate>)>,
     cache: Arc<Cache>,
     admin: Arc<Admin>,
     /// Looks at the rules for alerts, once it is spawned.
     watch: Mutex<Option<Watch>>,
+    /// Takes watches of other configurations to where the present one is.
+    renewals: UnboundedSender<Renewal>,
+    renewed: Mutex<Option<UnboundedReceiver<Renewal>>>,
+    asking: Asking,
     /// Kept alive here, as telemetry holds it weakly.
     _sizes: Arc<dyn CacheSource>,
 }
 
+/// What goes on by one configuration.
+struct Present {
+    config: Arc<Config>,
+    hash: String,
+    /// What is done beside requests, until another configuration is in force.
+    term: Drain,
+}
+
+/// The ingress plane, and what all its workers share.
+struct IngressPlane {
+    live: Arc<ingress::Live>,
+    upstream: ArcSwap<Upstream>,
+    gate: Arc<Gate>,
+    terms: Arc<ArcSwap<Terms>>,
+}
+
 impl App {
-    /// Builds and starts everything. The access log goes to `sink`. Returns when every listener accepts connections.
+    /// Builds and starts everything. Returns when every listener accepts connections.
     ///
     /// # Errors
     /// When an address cannot be bound or a thread cannot be started.
-    pub fn start(loaded: Loaded, sink: Option<Sink>) -> anyhow::Result<Running> {
-        let Loaded { config, hash, .. } = loaded;
-        let workers = workers::count(&config.runtime);
-        let plan = Plan::build(Arc::new(config), hash, workers, sink)?;
-        let config = Arc::clone(&plan.config);
+    pub fn start(loaded: Loaded, surroundings: Surroundings) -> anyhow::Result<Running> {
+        let Surroundings { access_log, level, file } = surroundings;
+        let workers = workers::count(&loaded.config.runtime);
+        let (asking, asked) = reload::asking();
+        let reloader = file.map(|file| Reloader::new(file, &loaded, asked));
+        let plan = Plan::build(loaded, workers, (access_log, level), asking.clone())?;
+        let config = plan.config();
         let shares = if config.runtime.mode == RuntimeMode::PerCore { workers } else { 1 };
         let mut sockets = Sockets::bind(&config, shares)?;
         let addresses = sockets.addresses()?;
+        let plan = Arc::new(plan);
         let mut running = Running {
             drain: plan.drain.clone(),
             pace: Arc::clone(&plan.pace),
             telemetry: Arc::clone(&plan.telemetry),
             threads: Vec::new(),
             addresses,
-            pacing: config.drain.clone(),
+            plan: Arc::clone(&plan),
+            asking,
         };
         let (ready_tx, ready_rx) = sync_channel(workers + 2);
-        let plan = Arc::new(plan);
         for index in 0..shares {
             let (plan, ready) = (Arc::clone(&plan), ready_tx.clone());
             let sockets = (sockets.ingress.pop(), sockets.claude.pop());
@@ -138,12 +182,16 @@ impl App {
                 });
             })?;
         }
-        let operator_plan = Arc::clone(&plan);
         let started = running.threads.len() + 1;
         running.spawn("operators", move || {
-            let plan = operator_plan;
             let runtime = workers::operator_runtime();
-            workers::run(runtime, ready_tx, &plan.pace, &plan.drain, || plan.serve_operators(sockets));
+            workers::run(runtime, ready_tx, &plan.pace, &plan.drain, || {
+                plan.serve_operators(sockets)?;
+                if let Some(reloader) = reloader {
+                    reloader.spawn(&plan);
+                }
+                Ok(())
+            });
         })?;
         running.wait_until_ready(&ready_rx, started)?;
         info!(
@@ -161,12 +209,69 @@ impl App {
     }
 }
 
+/// The parts that the sources of the admin plane are made of, whatever the configuration.
+struct Lasting<'a> {
+    drain: &'a Drain,
+    pace: &'a Arc<Pace>,
+    telemetry: &'a Arc<Telemetry>,
+    beats: &'a Arc<Beats>,
+    clock: Clock,
+    observer: &'a Arc<Observer>,
+    cache: &'a Arc<Cache>,
+    asking: &'a Asking,
+}
+
+impl Lasting<'_> {
+    /// What the admin plane asks, by one configuration.
+    fn sources(
+        &self,
+        config: &Config,
+        upstream: Option<&Arc<Upstream>>,
+        entries: Option<Arc<Entries>>,
+    ) -> Sources {
+        let (cache, clock) = (self.cache, self.clock);
+        Sources {
+            purge: Arc::new(Purging {
+                cache: Arc::clone(cache),
+                clock,
+                telemetry: Arc::clone(self.telemetry),
+            }),
+            health: Arc::new(Probes {
+                drain: self.drain.clone(),
+                upstream: upstream.cloned(),
+                readiness: config.admin.on().map(|admin| admin.readiness.clone()).unwrap_or_default(),
+                beats: Arc::clone(self.beats),
+            }),
+            backend: upstream.map(|upstream| Arc::new(Backend::new(Arc::clone(upstream))) as _),
+            cache: Some(Arc::new(MostUsed {
+                cache: Arc::clone(cache),
+                clock,
+                paths: config.admin.on().map(|admin| admin.paths).unwrap_or_default(),
+            })),
+            entries: entries.map(|entries| entries as _),
+            advisor: config
+                .ingress
+                .as_ref()
+                .map(|_| Arc::new(Advising { observer: Arc::clone(self.observer), clock }) as _),
+            draining: Arc::new(Ending { drain: self.drain.clone(), pace: Arc::clone(self.pace) }),
+            peers: Replicas::new(config, self.drain).map(|replicas| Arc::new(replicas) as _),
+            reloading: Arc::new(self.asking.clone()),
+        }
+    }
+}
+
 impl Plan {
-    fn build(config: Arc<Config>, hash: String, workers: usize, sink: Option<Sink>) -> anyhow::Result<Self> {
+    fn build(
+        loaded: Loaded,
+        workers: usize,
+        (sink, level): (Option<Sink>, Option<LevelHandle>),
+        asking: Asking,
+    ) -> anyhow::Result<Self> {
+        let Loaded { config, hash, .. } = loaded;
+        let config = Arc::new(config);
         let drain = Drain::new();
         let pace = Arc::new(Pace::default());
-        let entries = Entries::new(&config, &hash);
-        let telemetry = Telemetry::new(&config.telemetry, facts(&config, hash), sink);
+        let telemetry = Telemetry::new(&config.telemetry, facts(&config, hash.clone()), sink);
         let clock = Clock::system();
         let cache = Cache::new(&Settings::from(&config.cache)).shared(&config.cache, clock);
         let cache = Arc::new(cache.context("reading the certificates of cache.redis")?);
@@ -175,74 +280,72 @@ impl Plan {
         let sizes: Arc<dyn CacheSource> = Arc::new(CacheSizesOf(Arc::clone(&cache)));
         telemetry.watch_cache(Arc::downgrade(&sizes));
         let beats = Arc::new(Beats::new(workers));
-        let upstream = config.ingress.as_ref().map(|ingress| {
-            let stats = telemetry.upstream("backend");
-            Upstream::new(ingress.backend.clone(), &ingress.upstream, &ingress.limits, stats)
-        });
-        let readiness = config.admin.on().map(|admin| admin.readiness.clone()).unwrap_or_default();
-        let sources = Sources {
-            purge: Arc::new(Purging { cache: Arc::clone(&cache), clock, telemetry: Arc::clone(&telemetry) }),
-            health: Arc::new(Probes {
-                drain: drain.clone(),
-                upstream: upstream.clone(),
-                readiness,
-                beats: Arc::clone(&beats),
-            }),
-            backend: upstream.clone().map(|upstream| Arc::new(Backend::new(upstream)) as _),
-            cache: Some(Arc::new(MostUsed {
-                cache: Arc::clone(&cache),
-                clock,
-                paths: config.admin.on().map(|admin| admin.paths).unwrap_or_default(),
-            })),
-            entries: config.ingress.is_some().then(|| Arc::clone(&entries) as _),
-            advisor: config
-                .ingress
-                .as_ref()
-                .map(|_| Arc::new(Advising { observer: Arc::clone(&observer), clock }) as _),
-            draining: Arc::new(Ending { drain: drain.clone(), pace: Arc::clone(&pace) }),
-            peers: Replicas::new(&config, &drain).map(|replicas| Arc::new(replicas) as _),
+        let upstream = config.ingress.as_ref().map(|ingress| backend(ingress, &telemetry));
+        let entries = config.ingress.as_ref().map(|_| Entries::new(&config, &hash));
+        let lasting = Lasting {
+            drain: &drain,
+            pace: &pace,
+            telemetry: &telemetry,
+            beats: &beats,
+            clock,
+            observer: &observer,
+            cache: &cache,
+            asking: &asking,
         };
+        let sources = lasting.sources(&config, upstream.as_ref(), entries.clone());
         let admin = Arc::new(Admin::new(&config, Arc::clone(&telemetry), sources, drain.clone()));
-        let on_ingress = config.admin.on().map(|admin| admin.on_ingress.as_slice()).unwrap_or_default();
-        let taken = IngressPart::new(Arc::clone(&admin), on_ingress);
-        let taken = taken.map(|part| Arc::new(IngressPaths(part)) as Arc<dyn Taken>);
-        let ingress = match (&config.ingress, &upstream) {
+        let ingress = match (&config.ingress, upstream) {
             (Some(section), Some(upstream)) => {
                 let parts = ingress::Parts {
                     telemetry: Arc::clone(&telemetry),
                     cache: Arc::clone(&cache),
-                    observer,
+                    observer: Arc::clone(&observer),
                     clock,
-                    upstream: Arc::clone(upstream),
-                    taken,
+                    upstream: Arc::clone(&upstream),
+                    taken: taken(&config, &admin),
                     drain: drain.clone(),
                     chance: telemetry::random,
                 };
                 let stats = telemetry.listener(Listener::Ingress);
                 let gate = Gate::new(section.limits.connections, section.limits.per_ip, stats);
                 let ingress = Ingress::new(&config, section, parts)?;
-                // Set once, as the plan is built once.
-                let _ = entries.plane.set(Arc::downgrade(&ingress));
-                Some((ingress, gate))
+                if let Some(entries) = &entries {
+                    entries.show(&ingress);
+                }
+                let (limits, http2) = ingress_terms(section);
+                let live = ingress::Live::new(ingress);
+                let terms = Terms::shared(limits, http2);
+                Some(IngressPlane { live, upstream: ArcSwap::new(upstream), gate, terms })
             }
             _ => None,
         };
         let claude = claude::plane(&config, &telemetry, &cache, &drain)?;
+        let (renewals, renewed) = unbounded_channel();
         Ok(Self {
             watch: Mutex::new(notify::watch(&config, &telemetry, &cache)?),
-            config,
+            renewals,
+            renewed: Mutex::new(Some(renewed)),
+            present: Mutex::new(Present { config, hash, term: drain.with_term() }),
             drain,
             egress: Drain::new(),
             pace,
             telemetry,
+            level,
             beats,
+            clock,
+            observer,
             ingress,
-            upstream,
             claude,
             cache,
             admin,
+            asking,
             _sizes: sizes,
         })
+    }
+
+    /// The configuration in force.
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.present.lock().config)
     }
 
     /// Runs on a worker: accepts and serves clients, and the backend where it is one.
@@ -259,27 +362,23 @@ impl Plan {
         let serving = Serving {
             service: Arc::new(ClaudeWorker::new(Arc::clone(claude))),
             gate: Arc::clone(gate),
-            limits: Claude::connection_limits(),
-            http2: None,
+            terms: Terms::shared(Claude::connection_limits(), None),
             buffers: Arc::default(),
             drain: self.egress.clone(),
         };
         serve::spawn(socket, serving).context("registering the claude listener")?;
-        let is_per_core = self.config.runtime.mode == RuntimeMode::PerCore;
-        let shares = if is_per_core { workers::count(&self.config.runtime) } else { 1 };
+        let runtime = &self.config().runtime;
+        let shares = if runtime.mode == RuntimeMode::PerCore { workers::count(runtime) } else { 1 };
         workers::spawn_egress(&self.drain, shares + self.redis_tasks(), self.egress.clone());
         Ok(())
     }
 
     fn serve_ingress(&self, socket: std::net::TcpListener) -> anyhow::Result<()> {
-        let (Some((ingress, gate)), Some(section)) = (&self.ingress, &self.config.ingress) else {
-            return Ok(());
-        };
+        let Some(plane) = &self.ingress else { return Ok(()) };
         let serving = Serving {
-            service: Arc::new(ingress::Worker::new(Arc::clone(ingress))),
-            gate: Arc::clone(gate),
-            limits: Ingress::connection_limits(section),
-            http2: section.http2.then(|| Arc::new(section.limits.http2.clone())),
+            service: Arc::new(ingress::Worker::new(Arc::clone(&plane.live))),
+            gate: Arc::clone(&plane.gate),
+            terms: Arc::clone(&plane.terms),
             buffers: Arc::default(),
             drain: self.drain.clone(),
         };
@@ -300,14 +399,14 @@ impl Plan {
             let cache = Arc::clone(&self.cache);
             workers::spawn_until_last(&self.drain, own, is_done(), async move { cache.write(index).await });
         }
-        if let Some((stats, name)) = self.telemetry.claude().zip(claude::keeping::note_name(&self.config)) {
+        if let Some((stats, name)) = self.telemetry.claude().zip(claude::keeping::note_name(&self.config())) {
             claude::keeping::spawn(&self.cache, stats, name, own, &self.drain);
         }
     }
 
     /// How many tasks [`Self::keep_redis`] spawns, which end after all others.
     fn redis_tasks(&self) -> usize {
-        let counts = usize::from(claude::keeping::note_name(&self.config).is_some());
+        let counts = usize::from(claude::keeping::note_name(&self.config()).is_some());
         self.cache.redis().map_or(0, |_| self.cache.writers() + 1 + counts)
     }
 
@@ -315,53 +414,73 @@ impl Plan {
     fn serve_operators(&self, sockets: Sockets) -> anyhow::Result<()> {
         let limits = config::Limits { header_timeout: OPERATOR_PATIENCE, ..config::Limits::default() };
         let limits = Arc::new(h1::Limits::downstream(&limits, config::Underscores::Drop));
+        let terms = Terms::shared(limits, None);
         let gate = |listener| Gate::new(OPERATOR_CONNECTIONS, 0, self.telemetry.listener(listener));
         if let Some(socket) = sockets.admin {
-            let service = Arc::new(AdminService::new(Arc::clone(&self.admin)));
-            let (limits, drain) = (Arc::clone(&limits), self.drain.clone());
             let serving = Serving {
-                service,
+                service: Arc::new(AdminService::new(Arc::clone(&self.admin))),
                 gate: gate(Listener::Admin),
-                limits,
-                http2: None,
+                terms: Arc::clone(&terms),
                 buffers: Arc::default(),
-                drain,
+                drain: self.drain.clone(),
             };
             serve::spawn(socket, serving).context("registering the admin listener")?;
         }
         if let Some(socket) = sockets.control {
-            let service = Arc::new(ControlService::new(Arc::clone(&self.admin)));
             let serving = Serving {
-                service,
+                service: Arc::new(ControlService::new(Arc::clone(&self.admin))),
                 gate: gate(Listener::Control),
-                limits,
-                http2: None,
+                terms,
                 buffers: Arc::default(),
                 drain: self.drain.clone(),
             };
             serve::spawn(socket, serving).context("registering the control listener")?;
         }
         workers::spawn_looking_around(Arc::clone(&self.telemetry), &self.drain);
-        if let (Some(upstream), Some((ingress, _)), Some(section)) =
-            (&self.upstream, &self.ingress, &self.config.ingress)
-        {
-            let path = self.config.admin.on().and_then(|admin| admin.readiness.path.clone());
-            health::spawn(Arc::clone(upstream), path, &self.drain);
-            workers::spawn_refreshing(Arc::clone(upstream), &self.drain);
-            ingress::spawn_watching_keys(Arc::clone(ingress), &self.drain);
-            if let Some(path) = section.openapi.clone() {
-                ingress::spawn_learning(Arc::clone(ingress), section.slow_after, path, &self.drain);
-            }
-            ingress::spawn_warming(ingress, &self.config.cache, section, &self.drain);
+        if let Some(renewed) = self.renewed.lock().take() {
+            notify::spawn(self.watch.lock().take(), renewed, &self.drain);
         }
-        if let Some(watch) = self.watch.lock().take() {
-            notify::spawn(watch, &self.drain);
-        }
-        if let Some(exporter) = notify::exporter(&self.config, &self.telemetry)? {
+        let config = self.config();
+        if let Some(exporter) = notify::exporter(&config, &self.telemetry)? {
             notify::spawn_export(exporter, &self.drain);
         }
+        let term = self.present.lock().term.clone();
+        self.look_after_ingress(&config, &term);
         Ok(())
     }
+
+    /// Spawns what is done beside requests by one configuration, until its term is over.
+    fn look_after_ingress(&self, config: &Config, term: &Drain) {
+        let (Some(plane), Some(section)) = (&self.ingress, &config.ingress) else { return };
+        let (ingress, upstream) = (plane.live.current(), plane.upstream.load_full());
+        let path = config.admin.on().and_then(|admin| admin.readiness.path.clone());
+        health::spawn(Arc::clone(&upstream), path, term);
+        workers::spawn_refreshing(upstream, term);
+        ingress::spawn_watching_keys(Arc::clone(&ingress), term);
+        if let Some(path) = section.openapi.clone() {
+            ingress::spawn_learning(Arc::clone(&ingress), section.slow_after, path, term);
+        }
+        ingress::spawn_warming(&ingress, &config.cache, section, term);
+    }
+}
+
+/// The backend as a configuration describes it.
+fn backend(ingress: &config::Ingress, telemetry: &Telemetry) -> Arc<Upstream> {
+    let stats = telemetry.upstream("backend");
+    Upstream::new(ingress.backend.clone(), &ingress.upstream, &ingress.limits, stats)
+}
+
+/// The paths that the admin plane answers on the ingress listener; none where it answers none.
+fn taken(config: &Config, admin: &Arc<Admin>) -> Option<Arc<dyn Taken>> {
+    let on_ingress = config.admin.on().map(|admin| admin.on_ingress.as_slice()).unwrap_or_default();
+    let part = IngressPart::new(Arc::clone(admin), on_ingress);
+    part.map(|part| Arc::new(IngressPaths(part)) as Arc<dyn Taken>)
+}
+
+/// What holds for new connections of clients.
+fn ingress_terms(section: &config::Ingress) -> (Arc<h1::Limits>, Option<Arc<config::Http2Limits>>) {
+    let http2 = section.http2.then(|| Arc::new(section.limits.http2.clone()));
+    (Ingress::connection_limits(section), http2)
 }
 
 impl Running {
@@ -389,6 +508,12 @@ impl Running {
         self.addresses.control
     }
 
+    /// A handle that has the file of the configuration looked at, at once.
+    pub fn reload(&self) -> impl Fn() + Send + Sync + 'static + use<> {
+        let asking = self.asking.clone();
+        move || asking.ask()
+    }
+
     /// A handle that ends the process at once: what is in flight is cut.
     pub fn hurry(&self) -> impl Fn() + Send + Sync + 'static + use<> {
         let (pace, drain) = (Arc::clone(&self.pace), self.drain.clone());
@@ -402,7 +527,8 @@ impl Running {
     /// When a thread panicked.
     pub fn stop(self) -> anyhow::Result<()> {
         let already = self.pace.begin(&self.drain).elapsed();
-        let (delay, timeout) = (whole_ms(self.pacing.delay.saturating_sub(already)), self.pacing.timeout);
+        let config::Drain { delay, timeout } = self.plan.config().drain.clone();
+        let delay = whole_ms(delay.saturating_sub(already));
         info!(delay = %config::format_duration(delay), timeout = %config::format_duration(timeout), "draining");
         self.pace.rest(delay);
         self.pace.close(Instant::now() + timeout);

@@ -13,7 +13,7 @@ use http::Request;
 use touchline::{
     cache::{Clock, KeyRule, observe::Observer},
     config::{self, BackendAddress},
-    ingress::{Ingress, Parts, Worker},
+    ingress::{Ingress, Live, Parts, Worker},
     net::{
         Body, Context, Done as _, End, Sent, Service as _,
         drain::Drain,
@@ -101,5 +101,5 @@ fn worker(routes: usize) -> Worker {
     let observer = Arc::new(Observer::new(&config.cache));
     let parts =
         Parts { telemetry, cache, observer, clock, upstream, taken: None, drain: Drain::new(), chance: || 0 };
-    Worker::new(Ingress::new(&config, &ingress, parts).unwrap())
+    Worker::new(Live::new(Ingress::new(&config, &ingress, parts).unwrap()))
 }

@@ -87,17 +87,17 @@ impl Admin {
         query::only(query, &["format"])?;
         let is_yaml = query::yaml(query)?.unwrap_or_else(|| accepts_yaml(headers));
         let mut observed =
-            self.sources.advisor.as_ref().map(|advisor| advisor.observed()).unwrap_or_default();
+            self.terms().sources.advisor.as_ref().map(|advisor| advisor.observed()).unwrap_or_default();
         let all = observed.routes.len();
         observed.routes.retain(|route| route.named != Named::Guessed || route.counts.requests >= MIN_GUESSED);
         observed.routes.truncate(MAX_ROUTES);
         let not_shown = all - observed.routes.len();
         if is_yaml {
-            let text = yaml::text(&observed, &self.routes, self.is_observing, not_shown);
+            let text = yaml::text(&observed, &self.terms().routes, self.terms().is_observing, not_shown);
             return Ok(Reply::new(StatusCode::OK, Kind::Yaml, text));
         }
         let answer = Advise {
-            is_observing: self.is_observing,
+            is_observing: self.terms().is_observing,
             watched_s: observed.watched.as_secs(),
             keys: observed.keys,
             keys_max: observed.keys_max,

@@ -76,7 +76,7 @@ impl Admin {
                 .sum()
         };
         let rate = counted.hit_rate_percent();
-        let on_target = rate.is_none_or(|rate| rate >= f64::from(self.cache_hit_target));
+        let on_target = rate.is_none_or(|rate| rate >= f64::from(self.terms().cache_hit_target));
         let answer = CacheStats {
             cache_hit_rate_percent: hundredths(rate.unwrap_or(0.0)),
             total_cache_operations: counted.hits() + counted.misses(),
@@ -85,7 +85,7 @@ impl Admin {
             redis_stats: RedisStats::new(self.telemetry.redis().as_deref(), sizes.entries),
             fallback_cache_size: sizes.entries,
             performance_targets: Targets {
-                target_hit_rate: self.cache_hit_target,
+                target_hit_rate: self.terms().cache_hit_target,
                 current_status: if on_target { "healthy" } else { "needs_improvement" },
             },
             window_s: window.length().as_secs(),
@@ -117,7 +117,7 @@ impl Admin {
 
 /// The most used entries.
 pub(super) fn top_keys(admin: &Admin) -> Vec<Key> {
-    let keys = admin.sources.cache.as_ref().map(|cache| cache.top_keys(TOP_KEYS)).unwrap_or_default();
+    let keys = admin.terms().sources.cache.as_ref().map(|cache| cache.top_keys(TOP_KEYS)).unwrap_or_default();
     let key = keys.into_iter().take(TOP_KEYS);
     key.map(|key| Key { key: key.key, hits: key.hits, bytes: key.bytes, ttl_s: key.ttl_s }).collect()
 }

@@ -1,4 +1,4 @@
-//! The control listener: purge, clear and drain, and a look at single entries. Everything here writes or reveals keys,
+//! The control listener: purge, clear, reload and drain, and a look at single entries. Everything here writes or reveals keys,
 //! so everything is a POST, guarded, and leaves a line in the log.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -12,7 +12,7 @@ use crate::admin::{
     Admin,
     answer::Reply,
     guard, purge,
-    sources::{Purged, Scope},
+    sources::{Purged, Reloaded, Scope},
 };
 use crate::net::{Answer, Body, BodyError, Context, Refusal, Service};
 
@@ -35,6 +35,7 @@ enum Action {
     Purge,
     Entry,
     Drain,
+    Reload,
 }
 
 impl ControlService {
@@ -45,12 +46,13 @@ impl ControlService {
     }
 
     async fn answer(&self, request: Request<Body>, peer: Option<IpAddr>) -> Result<Reply, Reply> {
-        self.0.hosts.check(&request)?;
+        self.0.terms().hosts.check(&request)?;
         let action = match request.uri().path() {
             "/performance/cache/clear" => Action::Clear,
             "/cache/purge" => Action::Purge,
             "/api/v1/cache/entry" => Action::Entry,
             "/drain" => Action::Drain,
+            "/reload" => Action::Reload,
             _ => return Err(Reply::detail(StatusCode::NOT_FOUND, "Not Found")),
         };
         if request.method() != Method::POST {
@@ -58,7 +60,7 @@ impl ControlService {
         }
         guard::check_site(request.headers(), request.uri().path())?;
         guard::check_no_page(request.headers())?;
-        self.0.writes.check(request.headers(), peer)?;
+        self.0.terms().writes.check(request.headers(), peer)?;
         let body = read(request.into_body()).await?;
         match action {
             Action::Clear => Ok(purge::cleared(self.0.purge(&Scope::All, false, peer).await?)),
@@ -67,9 +69,23 @@ impl ControlService {
                 Ok(purge::done(&scope, soft, self.0.purge(&scope, soft, peer).await?))
             }
             Action::Entry => self.0.entry(&body, peer),
+            Action::Reload => {
+                info!(peer = peer.map(tracing::field::display), "reload asked for on the control listener");
+                let reloaded = self.0.terms().sources.reloading.reload().await;
+                let unavailable = || {
+                    Reply::detail(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "no file is watched here, or too many ask for it",
+                    )
+                };
+                let reloaded = reloaded.ok_or_else(unavailable)?;
+                let is_refused = matches!(reloaded, Reloaded::Rejected { .. });
+                let status = if is_refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+                Ok(Reply::json(status, &reloaded))
+            }
             Action::Drain => {
                 info!(peer = peer.map(tracing::field::display), "drain asked for on the control listener");
-                self.0.sources.draining.begin();
+                self.0.terms().sources.draining.begin();
                 Ok(Reply::json(StatusCode::OK, &DrainBegun { draining: true }))
             }
         }
@@ -137,6 +153,7 @@ impl Admin {
                 .with(http::header::RETRY_AFTER, http::HeaderValue::from_static("1")));
         }
         let purged = self
+            .terms()
             .sources
             .purge
             .purge(scope, soft)

@@ -125,7 +125,7 @@ impl Admin {
         if asked.url.len() > URL_LIMIT {
             return Err(bad("a url has at most 16384 bytes"));
         }
-        let Some(entries) = &self.sources.entries else {
+        let Some(entries) = &self.terms().sources.entries else {
             return Err(Reply::detail(StatusCode::NOT_FOUND, "no ingress plane runs, so nothing is stored"));
         };
         let found = entries.entry(&asked).map_err(|why| bad(&why))?;

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use crate::admin::{
     Admin, Advisor, BackendAnswer, BackendDown, BackendHealth, Boxed, CacheView, Draining, EntryAsked,
-    EntryFound, EntryView, Health, Peers, Purge, Purged, Scope, Sources, TopKey,
+    EntryFound, EntryView, Health, Peers, Purge, Purged, Reloaded, Reloading, Scope, Sources, TopKey,
 };
 use crate::config;
 use crate::net::{Body, Context, Service, drain::Drain};
@@ -34,6 +34,7 @@ pub(crate) struct Fake {
     pub(crate) is_down: AtomicBool,
     pub(crate) is_pending: AtomicBool,
     pub(crate) observed: Mutex<Observed>,
+    pub(crate) reloaded: Mutex<Option<Reloaded>>,
 }
 
 impl Fake {
@@ -47,6 +48,7 @@ impl Fake {
             entries: Some(self.clone()),
             advisor: Some(self.clone()),
             draining: self.clone(),
+            reloading: self.clone(),
             peers: None,
         }
     }
@@ -116,6 +118,13 @@ impl Advisor for Fake {
 impl CacheSource for Fake {
     fn sizes(&self) -> CacheSizes {
         CacheSizes { entries: 412, bytes: 1_184_022, bytes_max: 67_108_864, ..CacheSizes::default() }
+    }
+}
+
+impl Reloading for Fake {
+    fn reload(&self) -> Boxed<'_, Option<Reloaded>> {
+        let reloaded = self.reloaded.lock().clone();
+        Box::pin(std::future::ready(reloaded))
     }
 }
 

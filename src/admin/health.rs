@@ -87,7 +87,9 @@ impl Admin {
     /// The backend's health with ours added.
     pub(super) async fn health(&self) -> Reply {
         let redis = self.telemetry.redis();
-        self.backend.answer(self.sources.backend.as_deref(), redis.as_deref(), || self.sidecar()).await
+        self.backend
+            .answer(self.terms().sources.backend.as_deref(), redis.as_deref(), || self.sidecar())
+            .await
     }
 
     fn sidecar(&self) -> Sidecar {

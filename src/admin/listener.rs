@@ -50,6 +50,7 @@ enum Path {
     Events,
     Tail,
     Route,
+    Config,
 }
 
 impl Path {
@@ -65,6 +66,7 @@ impl Path {
             "/performance/metrics" => Self::PerformanceMetrics,
             "/performance/health" => Self::PerformanceHealth,
             "/performance/claude" => Self::Claude,
+            "/api/v1/config" => Self::Config,
             "/performance/cache/stats" => Self::CacheStats,
             "/performance/cache/clear" => Self::CacheClear,
             "/api/v1/advise" => Self::Advise,
@@ -91,7 +93,7 @@ impl AdminService {
     }
 
     async fn answer(&self, request: Request<Body>, peer: Option<IpAddr>) -> Result<Reply, Reply> {
-        self.0.hosts.check(&request)?;
+        self.0.terms().hosts.check(&request)?;
         let Some(path) = Path::of(request.uri().path()) else {
             return Err(Reply::detail(StatusCode::NOT_FOUND, "Not Found"));
         };
@@ -167,7 +169,7 @@ impl Admin {
             return Err(Reply::detail(StatusCode::PAYLOAD_TOO_LARGE, "this path takes no body"));
         }
         if !path.is_probe() {
-            self.reads.check(request.headers(), peer)?;
+            self.terms().reads.check(request.headers(), peer)?;
         }
         let query = request.uri().query().unwrap_or_default();
         match path {
@@ -196,7 +198,7 @@ impl Admin {
             }
             _ => {
                 query::only(query, &["window", "scope"])?;
-                let is_merged = query::is_merged(query, self.sources.peers.is_some())?;
+                let is_merged = query::is_merged(query, self.terms().sources.peers.is_some())?;
                 let view = View { window: query::window(query, Window::FiveMinutes)?, is_merged };
                 if path == Path::Snapshot { Ok(self.snapshot(view).await) } else { self.events(view) }
             }
@@ -211,8 +213,8 @@ impl Admin {
                 Ok(page::reply(self, window, query::is_refreshing(query)))
             }
             // A probe with a query it need not have must not cost the pod.
-            Path::Livez => Ok(probe(self.sources.health.live().err().as_deref())),
-            Path::Readyz => Ok(probe(self.sources.health.ready().err().as_deref())),
+            Path::Livez => Ok(probe(self.terms().sources.health.live().err().as_deref())),
+            Path::Readyz => Ok(probe(self.terms().sources.health.ready().err().as_deref())),
             Path::Metrics => {
                 query::only(query, &[])?;
                 Ok(Reply::new(StatusCode::OK, Kind::Prometheus, self.telemetry.metrics_text()))
@@ -221,6 +223,10 @@ impl Admin {
             Path::PerformanceMetrics => Ok(self.performance_metrics(query::window(query, Window::OneHour)?)),
             Path::PerformanceHealth => Ok(self.performance_health(query::is_strict(query)?)),
             Path::Claude => Ok(self.claude_performance()),
+            Path::Config => {
+                query::only(query, &[])?;
+                Ok(self.config())
+            }
             Path::CacheStats => Ok(self.cache_stats(query::window(query, Window::OneHour)?)),
             // All are answered before it comes to this.
             Path::CacheClear
@@ -247,10 +253,10 @@ impl Admin {
                 "clearing needs the control token here; without one use the control listener",
             )
         };
-        if !self.writes.is_set() {
+        if !self.terms().writes.is_set() {
             return Err(forbidden());
         }
-        self.writes.check(request.headers(), peer).map_err(|refused| match refused.status() {
+        self.terms().writes.check(request.headers(), peer).map_err(|refused| match refused.status() {
             StatusCode::UNAUTHORIZED => forbidden(),
             _ => refused,
         })?;
@@ -280,7 +286,8 @@ fn is_taken(path: &str, performance: bool, health: bool) -> bool {
             | Path::Merge
             | Path::Events
             | Path::Tail
-            | Path::Route,
+            | Path::Route
+            | Path::Config,
         )
         | None => false,
     }

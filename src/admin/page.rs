@@ -125,7 +125,7 @@ impl View<'_> {
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let score = self.verdict.score;
         let status = self.verdict.status();
-        let ready = self.admin.sources.health.ready();
+        let ready = self.admin.terms().sources.health.ready();
         let sentence =
             if ready.is_ok() { sentence(&self.verdict) } else { "Not ready: traffic is sent elsewhere." };
         write!(
@@ -289,7 +289,7 @@ impl View<'_> {
             f,
             "<section><h2>Cache <small>last {}, target {}%</small></h2><dl class=facts>",
             self.window.as_str(),
-            self.admin.cache_hit_target
+            self.admin.terms().cache_hit_target
         )?;
         match self.cache.hit_rate_percent() {
             Some(rate) => write!(f, "<div><dt>hit rate</dt><dd>{rate:.1}%</dd></div>")?,

@@ -126,6 +126,38 @@ pub trait Draining: Send + Sync + 'static {
     fn begin(&self);
 }
 
+/// What came of a look at the file of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Reloaded {
+    /// It is in force.
+    Applied {
+        /// Its hash.
+        hash: String,
+        /// The keys that keep their old value until the process starts anew.
+        needs_restart: Vec<&'static str>,
+    },
+    /// It is as it was.
+    Unchanged {
+        /// The hash of the configuration in force.
+        hash: String,
+    },
+    /// It is refused; the one before stays in force.
+    Rejected {
+        /// The hash of the configuration in force.
+        hash: String,
+        /// Why.
+        error: String,
+    },
+}
+
+/// Has the file of the configuration looked at.
+pub trait Reloading: Send + Sync + 'static {
+    /// Looks, and puts in force what has changed. None where there is no file, or too many ask. Once polled it is done even
+    /// if it is dropped.
+    fn reload(&self) -> Boxed<'_, Option<Reloaded>>;
+}
+
 /// What another replica answered.
 #[derive(Clone, Debug)]
 pub struct PeerAnswer {
@@ -159,6 +191,8 @@ pub struct Sources {
     pub advisor: Option<Arc<dyn Advisor>>,
     /// Begins the drain.
     pub draining: Arc<dyn Draining>,
+    /// Has the file of the configuration looked at.
+    pub reloading: Arc<dyn Reloading>,
     /// Asks the other replicas; none if none are named.
     pub peers: Option<Arc<dyn Peers>>,
 }

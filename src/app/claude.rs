@@ -51,6 +51,18 @@ impl SharedSums for Sums {
     }
 }
 
+/// The API as another configuration describes it, or as it is where that describes the same.
+pub(super) fn renewed_upstream(
+    claude: &Claude,
+    (old, new): (&config::Claude, &config::Claude),
+    telemetry: &Telemetry,
+) -> anyhow::Result<Arc<Upstream>> {
+    let is_same = (&old.upstream, &old.ca) == (&new.upstream, &new.ca)
+        && Claude::upstream_settings(old) == Claude::upstream_settings(new);
+    // The file of certificates may have changed under its name.
+    if is_same && new.ca.is_none() { Ok(claude.upstream()) } else { upstream(new, telemetry) }
+}
+
 fn upstream(section: &config::Claude, telemetry: &Telemetry) -> anyhow::Result<Arc<Upstream>> {
     let api = &section.upstream;
     let tls = api.is_tls.then(|| Tls::new(&api.host, section.ca.as_deref().map(Path::new)));

@@ -64,9 +64,9 @@ impl Taken for OwnPaths {
 /// What the running plane has stored. The plane itself is there only after the admin plane, which this is plugged into.
 pub(super) struct Entries {
     /// Weak, as the plane holds the admin plane and so this.
-    pub(super) plane: OnceLock<Weak<Ingress>>,
-    pub(super) config: Arc<Config>,
-    pub(super) hash: String,
+    plane: OnceLock<Weak<Ingress>>,
+    config: Arc<Config>,
+    hash: String,
 }
 
 impl EntryView for Entries {
@@ -87,6 +87,11 @@ impl EntryView for Entries {
 impl Entries {
     pub(super) fn new(config: &Arc<Config>, hash: &str) -> Arc<Self> {
         Arc::new(Self { plane: OnceLock::new(), config: Arc::clone(config), hash: hash.to_owned() })
+    }
+
+    /// Tells the plane, once.
+    pub(super) fn show(&self, ingress: &Arc<Ingress>) {
+        let _ = self.plane.set(Arc::downgrade(ingress));
     }
 
     fn told(&self, inspected: Inspected) -> EntryFound {

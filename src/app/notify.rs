@@ -6,6 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
     cache::Cache,
@@ -16,7 +17,7 @@ use crate::{
     },
     telemetry::{
         Telemetry, UpstreamStats,
-        alerts::{Claim, Holding, Post, PostError, Posting, Releasing, Watch},
+        alerts::{Channel, Claim, Holding, Post, PostError, Posting, Releasing, Watch},
         otlp::Exporter,
     },
     upstream::{Call, Client, Head, Timing, Tls, Upstream},
@@ -54,14 +55,54 @@ pub(super) fn watch(
     Ok(Watch::new(telemetry, &config.telemetry, posts, claim))
 }
 
-/// Spawns the watch and the ways to its receivers. They end when the process does.
-pub(super) fn spawn(watch: Watch, drain: &Drain) {
-    for channel in watch.channels() {
-        let closing = drain.reached(Phase::Closing);
-        drain.spawn(async move { channel.run(closing).await });
-    }
-    let closing = drain.reached(Phase::Closing);
-    drain.spawn(watch.run(closing));
+/// A watch in the place of the present one; none where alerts are off from now on.
+pub(super) type Renewal = Option<Box<Watch>>;
+
+/// Spawns the watch and the ways to its receivers, and puts watches of other configurations in its place as they come. They
+/// end when the process does.
+pub(super) fn spawn(watch: Option<Watch>, mut renewals: UnboundedReceiver<Renewal>, drain: &Drain) {
+    let (mut closing, channels_end) = (drain.reached(Phase::Closing), drain.clone());
+    drain.spawn(async move {
+        let spawn_channels = |channels: Vec<Arc<Channel>>| {
+            for channel in channels {
+                let closing = channels_end.reached(Phase::Closing);
+                channels_end.spawn(async move { channel.run(closing).await });
+            }
+        };
+        let mut watch = watch;
+        spawn_channels(watch.iter().flat_map(Watch::channels).collect());
+        loop {
+            // The watch ends between two looks, never within one.
+            let mut renewal = None;
+            let until = async {
+                tokio::select! {
+                    biased;
+                    () = &mut closing => {}
+                    next = renewals.recv() => renewal = next,
+                }
+            };
+            match &mut watch {
+                Some(watch) => watch.run(until).await,
+                None => until.await,
+            }
+            let Some(next) = renewal else { break };
+            match (watch.take(), next) {
+                (Some(old), Some(mut next)) => {
+                    spawn_channels(next.succeed(old));
+                    watch = Some(*next);
+                }
+                (None, Some(next)) => {
+                    spawn_channels(next.channels());
+                    watch = Some(*next);
+                }
+                (Some(mut old), None) => old.close().await,
+                (None, None) => {}
+            }
+        }
+        if let Some(watch) = &mut watch {
+            watch.leave().await;
+        }
+    });
 }
 
 /// The export to an OpenTelemetry collector; none where none is configured.

@@ -195,7 +195,7 @@ mod tests {
 
     fn namer(secret: &str) -> Namer {
         let mut secret = Secret::new(secret);
-        secret.resolve(std::path::Path::new("")).unwrap();
+        secret.resolve(&crate::config::Folder::of(std::path::Path::new(""))).unwrap();
         Namer::new(Some(&secret))
     }
 

@@ -3,8 +3,16 @@
 //! Windows are fixed: a window of a day begins at midnight UTC. What is spent is counted in this process at all times;
 //! where replicas share a store, the store's count is believed instead, and while it does not answer our own goes on.
 
-use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::{
@@ -30,15 +38,20 @@ pub type Adding<'a> = Pin<Box<dyn Future<Output = Option<i64>> + Send + 'a>>;
 
 /// The budgets of the plane.
 pub(super) struct Budgets {
-    rules: Vec<Rule>,
+    rules: ArcSwap<Vec<Rule>>,
     shared: Option<Arc<dyn SharedSums>>,
     stats: Arc<ClaudeStats>,
-    /// What is spent, by budget, window and identity.
-    spent: Mutex<HashMap<(usize, u64, u64), u64>>,
+    /// What is spent.
+    spent: Mutex<HashMap<Count, u64>>,
 }
+
+/// A count: of which budget, in which window, of which identity.
+type Count = (u64, u64, u64);
 
 struct Rule {
     name: Arc<str>,
+    /// Stands for the name, so that a budget goes on when the file is read anew.
+    id: u64,
     window_s: u64,
     limit: u64,
     soft: Share,
@@ -63,7 +76,7 @@ pub(super) struct Charged {
 /// What a call holds of the budgets until it is settled.
 #[derive(Debug, Default)]
 pub(super) struct Reserved {
-    sums: Vec<(usize, u64, u64)>,
+    sums: Vec<Count>,
     estimate: u64,
 }
 
@@ -82,29 +95,29 @@ impl Budgets {
         shared: Option<Arc<dyn SharedSums>>,
         stats: Arc<ClaudeStats>,
     ) -> Self {
-        let rules = written.iter().map(|budget| Rule {
-            name: Arc::from(budget.name.as_str()),
-            window_s: budget.window.as_secs().max(1),
-            limit: budget.limit.micros().saturating_mul(PICOS),
-            soft: budget.soft,
-            by: budget.by,
-            tier: budget.tier,
-            serious_exempt: budget.serious_exempt,
-        });
-        let rules: Vec<_> = rules.collect();
+        let budgets = Self { rules: ArcSwap::default(), shared, stats, spent: Mutex::default() };
+        budgets.apply(written);
+        budgets
+    }
+
+    /// Takes other limits over. What is spent under a name stays spent.
+    pub(super) fn apply(&self, written: &[config::Budget]) {
+        let rules: Vec<_> = written.iter().map(Rule::new).collect();
+        let known = self.stats.budgets();
+        self.stats.keep_budgets(|name| rules.iter().any(|rule| rule.name == *name));
         for rule in &rules {
-            stats.set_budget(&rule.name, BudgetState { limit: rule.limit, ..BudgetState::default() });
+            let before = known.get(&rule.name).copied().unwrap_or_default();
+            self.stats.set_budget(&rule.name, BudgetState { limit: rule.limit, ..before });
         }
-        Self { rules, shared, stats, spent: Mutex::default() }
+        self.rules.store(Arc::new(rules));
     }
 
     /// Whether a budget that a call falls under is past its soft limit, as far as this process knows.
     pub(super) fn is_soft(&self, charged: &Charged, unix_s: u64) -> bool {
         let spent = self.spent.lock();
-        self.rules.iter().enumerate().any(|(index, rule)| {
+        self.rules.load().iter().any(|rule| {
             rule.covers(charged)
-                && spent.get(&rule.key(index, charged, unix_s)).copied().unwrap_or(0)
-                    >= rule.soft.of(rule.limit)
+                && spent.get(&rule.key(charged, unix_s)).copied().unwrap_or(0) >= rule.soft.of(rule.limit)
         })
     }
 
@@ -114,8 +127,9 @@ impl Budgets {
     /// The first budget that is used up; then nothing is reserved.
     pub(super) async fn reserve(&self, charged: Charged, unix_s: u64) -> Result<Reserved, Exhausted> {
         let mut reserved = Reserved { sums: Vec::new(), estimate: charged.estimate };
-        for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.covers(&charged)) {
-            let key = rule.key(index, &charged, unix_s);
+        let rules = self.rules.load_full();
+        for rule in rules.iter().filter(|rule| rule.covers(&charged)) {
+            let key = rule.key(&charged, unix_s);
             let amount = i64::try_from(charged.estimate).unwrap_or(i64::MAX);
             let spent = self.add(rule, key, amount).await;
             reserved.sums.push(key);
@@ -134,8 +148,9 @@ impl Budgets {
     pub(super) async fn settle(&self, reserved: Reserved, cost: u64) {
         let difference = i128::from(cost) - i128::from(reserved.estimate);
         let difference = i64::try_from(difference).unwrap_or(0);
+        let rules = self.rules.load_full();
         for key in reserved.sums {
-            if let Some(rule) = self.rules.get(key.0).filter(|_| difference != 0) {
+            if let Some(rule) = rules.iter().find(|rule| rule.id == key.0).filter(|_| difference != 0) {
                 self.add(rule, key, difference).await;
             }
         }
@@ -143,10 +158,10 @@ impl Budgets {
 
     /// Whether there is a budget at all.
     pub(super) fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.rules.load().is_empty()
     }
 
-    async fn add(&self, rule: &Rule, key: (usize, u64, u64), amount: i64) -> u64 {
+    async fn add(&self, rule: &Rule, key: Count, amount: i64) -> u64 {
         let own = self.add_here(rule, key, amount);
         let Some(shared) = &self.shared else { return own };
         let name = format!("{}:{}:{:x}", rule.name, key.1, key.2);
@@ -159,10 +174,10 @@ impl Budgets {
         sum
     }
 
-    fn add_here(&self, rule: &Rule, key: (usize, u64, u64), amount: i64) -> u64 {
+    fn add_here(&self, rule: &Rule, key: Count, amount: i64) -> u64 {
         let mut spent = self.spent.lock();
         if spent.len() >= MOST_COUNTS {
-            spent.retain(|(index, window, _), _| *index != key.0 || *window == key.1);
+            spent.retain(|(id, window, _), _| *id != key.0 || *window == key.1);
         }
         let sum = spent.entry(key).or_default();
         *sum = sum.saturating_add_signed(amount);
@@ -185,13 +200,30 @@ impl Budgets {
 }
 
 impl Rule {
+    fn new(budget: &config::Budget) -> Self {
+        let window_s = budget.window.as_secs().max(1);
+        // Counts of windows of another length, or of identities apart, are other counts.
+        let mut hash = DefaultHasher::new();
+        (&budget.name, window_s, budget.by == BudgetBy::Identity).hash(&mut hash);
+        Self {
+            name: Arc::from(budget.name.as_str()),
+            id: hash.finish(),
+            window_s,
+            limit: budget.limit.micros().saturating_mul(PICOS),
+            soft: budget.soft,
+            by: budget.by,
+            tier: budget.tier,
+            serious_exempt: budget.serious_exempt,
+        }
+    }
+
     fn covers(&self, charged: &Charged) -> bool {
         self.by != BudgetBy::Tier || (self.tier.is_some() && self.tier == charged.tier)
     }
 
-    fn key(&self, index: usize, charged: &Charged, unix_s: u64) -> (usize, u64, u64) {
+    fn key(&self, charged: &Charged, unix_s: u64) -> Count {
         let identity = if self.by == BudgetBy::Identity { charged.identity } else { 0 };
-        (index, unix_s / self.window_s, identity)
+        (self.id, unix_s / self.window_s, identity)
     }
 
     /// Seconds until the running window ends.
@@ -296,6 +328,24 @@ mod tests {
 
         assert!(budgets.reserve(Charged { is_serious: true, ..charged(1) }, 0).await.is_ok());
         assert!(budgets.reserve(charged(1), 0).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn another_limit_counts_what_was_spent_before() {
+        let budgets = budgets(budget(BudgetBy::All), None);
+        let held = budgets.reserve(charged(60), 0).await.unwrap();
+
+        let raised = config::Budget { limit: Usd::from_micros(200), ..budget(BudgetBy::All) };
+        let other = config::Budget { name: "other".to_owned(), ..budget(BudgetBy::All) };
+        budgets.apply(&[other, raised]);
+        // A call that began before the change is settled in its own budget, though that stands elsewhere now.
+        budgets.settle(held, 90 * super::PICOS).await;
+        assert!(budgets.reserve(charged(1), 0).await.is_ok());
+        assert_eq!(budgets.stats.budgets()["day"].spent, 91 * super::PICOS);
+
+        budgets.apply(&[config::Budget { limit: Usd::from_micros(50), ..budget(BudgetBy::All) }]);
+        assert_eq!(budgets.reserve(charged(1), 0).await.unwrap_err().name.as_ref(), "day");
+        assert_eq!(budgets.stats.budgets().len(), 1, "a budget that is gone is shown no longer");
     }
 
     #[derive(Default)]

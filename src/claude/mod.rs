@@ -43,7 +43,7 @@ mod simulation;
 use std::sync::{Arc, atomic::AtomicBool};
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Request};
+use http::Request;
 use parking_lot::Mutex;
 
 use self::{
@@ -96,10 +96,9 @@ pub struct Claude {
     listener: Arc<ListenerStats>,
     stats: Arc<ClaudeStats>,
     rules: ArcSwap<Rules>,
-    upstream: Arc<Upstream>,
+    upstream: ArcSwap<Upstream>,
     drain: Drain,
     key: [u8; 32],
-    api_key: Option<HeaderValue>,
     conversations: Conversations,
     warmth: Warmth,
     rhythms: Rhythms,
@@ -124,12 +123,6 @@ impl Claude {
         parts.telemetry.watch_claude(Arc::clone(&stats));
         let rules = Rules::compile(config.clone())?;
         let conversations = &config.conversations;
-        let api_key = config.api_key.as_ref().and_then(|key| {
-            let mut value = HeaderValue::from_str(key.expose()).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        });
-        let percent = u8::try_from(config.retries.budget.millionths() / 10_000).unwrap_or(100);
         Ok(Arc::new(Self {
             listener: parts.telemetry.listener(Listener::Claude),
             conversations: Conversations::new(conversations.max, conversations.idle, Arc::clone(&stats)),
@@ -138,19 +131,45 @@ impl Claude {
             baselines: Mutex::new(Baselines::new(SIMULATED)),
             budgets: Arc::new(Budgets::new(&config.budgets, parts.sums, Arc::clone(&stats))),
             outputs: Outputs::new(&config.router.types),
-            retry_budget: RetryBudget::new(percent),
+            retry_budget: RetryBudget::new(retry_percent(config)),
             answers: Answers::new(&config.response_cache, Arc::clone(&stats)),
             judged: Quota::default(),
             is_learning: AtomicBool::new(false),
             rules: ArcSwap::from_pointee(rules),
             telemetry: parts.telemetry,
-            upstream: parts.upstream,
+            upstream: ArcSwap::new(parts.upstream),
             drain: parts.drain,
             key: parts.key,
             chance: parts.chance,
-            api_key,
             stats,
         }))
+    }
+
+    /// What another configuration of the section comes to, to be put in force by [`Claude::apply`].
+    ///
+    /// # Errors
+    /// When the section cannot be compiled; the configuration's own checks find this first.
+    pub fn prepare(&self, config: &config::Claude, upstream: Arc<Upstream>) -> Result<Prepared, RulesError> {
+        let mut rules = Rules::compile(config.clone())?;
+        // What was learned of the models stays: which models there are does not change while the process runs.
+        rules.catalog = self.rules.load().catalog.clone();
+        Ok(Prepared { rules, upstream })
+    }
+
+    /// Goes on by another configuration. Calls that have begun end as they began; conversations, counts and what is spent stay.
+    pub fn apply(&self, Prepared { rules, upstream }: Prepared) {
+        let config = &rules.config;
+        self.stats.set_routing(config.mode == config::ClaudeMode::Route);
+        self.budgets.apply(&config.budgets);
+        self.retry_budget.set_percent(retry_percent(config));
+        self.upstream.store(upstream);
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// The API as it is called now.
+    #[must_use]
+    pub fn upstream(&self) -> Arc<Upstream> {
+        self.upstream.load_full()
     }
 
     /// The limits of a connection of this listener. Bodies are the API's business: it takes 32 MB.
@@ -188,9 +207,20 @@ impl Claude {
     }
 }
 
+/// Retries per hundred calls.
+fn retry_percent(config: &config::Claude) -> u8 {
+    u8::try_from(config.retries.budget.millionths() / 10_000).unwrap_or(100)
+}
+
+/// A configuration that is compiled and not yet in force.
+pub struct Prepared {
+    rules: Rules,
+    upstream: Arc<Upstream>,
+}
+
 /// One worker's share of the plane.
 pub struct Worker {
-    core: Arc<Core>,
+    core: ArcSwap<Core>,
 }
 
 /// What a call holds on to: the plane and this worker's connections.
@@ -199,15 +229,32 @@ struct Core {
     client: Client,
 }
 
+impl Core {
+    fn new(claude: Arc<Claude>) -> Arc<Self> {
+        let client = Client::new(claude.upstream());
+        client.spawn_pruning(&claude.drain);
+        Arc::new(Self { claude, client })
+    }
+}
+
 impl Worker {
     /// A worker without connections. Must be called on the worker's own runtime.
     #[must_use]
     pub fn new(claude: Arc<Claude>) -> Self {
-        let client = Client::new(Arc::clone(&claude.upstream));
-        client.spawn_pruning(&claude.drain);
-        let core = Arc::new(Core { claude, client });
+        let core = Core::new(claude);
         learn::spawn(&core);
-        Self { core }
+        Self { core: ArcSwap::new(core) }
+    }
+
+    /// What the next call holds on to: connections to where the API is now.
+    fn core(&self) -> Arc<Core> {
+        let core = self.core.load_full();
+        if Arc::ptr_eq(core.client.upstream(), &core.claude.upstream.load()) {
+            return core;
+        }
+        let core = Core::new(Arc::clone(&core.claude));
+        self.core.store(Arc::clone(&core));
+        core
     }
 }
 
@@ -215,14 +262,14 @@ impl Service for Worker {
     type Done = Journal;
 
     async fn call(&self, request: Request<Body>, context: Context) -> Answer<Journal> {
-        pipeline::serve(&self.core, request, context).await
+        pipeline::serve(&self.core(), request, context).await
     }
 
     fn refuse(&self, refusal: Refusal, _: Context) -> Answer<Journal> {
-        pipeline::refuse(&self.core, refusal)
+        pipeline::refuse(&self.core(), refusal)
     }
 
     fn underscore_dropped(&self) {
-        self.core.claude.listener.underscores_dropped.increment();
+        self.core.load().claude.listener.underscores_dropped.increment();
     }
 }

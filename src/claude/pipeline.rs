@@ -75,7 +75,7 @@ pub(super) fn begin(core: &Core, rules: &Rules, request: Request<Body>, context:
         parts.uri = PathAndQuery::from_maybe_shared(bytes::Bytes::from(target)).map_or(parts.uri, Uri::from);
     }
     parts.headers.insert(header::HOST, core.client.upstream().authority().clone());
-    if let Some(key) = &core.claude.api_key {
+    if let Some(key) = &rules.api_key {
         parts.headers.remove(header::AUTHORIZATION);
         parts.headers.insert("x-api-key", key.clone());
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use super::{
     catalog::{Catalog, CatalogError, Model},
     classify::{Classifier, CompileError, Settings, SystemDecision, SystemPattern, SystemRule, Words},
@@ -33,6 +35,8 @@ pub(super) struct Rules {
     pub(super) catalog: Catalog,
     pub(super) classifier: Classifier,
     pub(super) gate: Gate,
+    /// The operator's key, which calls carry in the place of the client's.
+    pub(super) api_key: Option<HeaderValue>,
     routes: Vec<Route>,
     default_route: Route,
     /// Names of the catalog's models as labels, by index.
@@ -80,7 +84,24 @@ impl Rules {
             prefix: String::new(),
         };
         let other = Arc::from(OTHER);
-        Ok(Self { config, catalog, classifier, gate, routes, default_route, names, tiers, candidates, other })
+        let api_key = config.api_key.as_ref().and_then(|key| {
+            let mut value = HeaderValue::from_str(key.expose()).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
+        Ok(Self {
+            config,
+            catalog,
+            classifier,
+            gate,
+            api_key,
+            routes,
+            default_route,
+            names,
+            tiers,
+            candidates,
+            other,
+        })
     }
 
     /// The place of a path's route in [`Self::routes`], and the path that the API gets.

@@ -11,9 +11,9 @@ use anyhow::Context as _;
 use tracing::{info, warn};
 
 use crate::{
-    app::App,
-    config::{self, Severity},
-    net::signal::Signals,
+    app::{App, Surroundings},
+    config::{self, Severity, Watched},
+    net::signal::{Hangups, Signals},
     telemetry::{Sink, log},
 };
 
@@ -37,22 +37,35 @@ pub(crate) fn run(arguments: &Arguments, err: &mut dyn Write) -> anyhow::Result<
             return Ok(ExitCode::from(REFUSED));
         }
     };
-    log::init(&loaded.config.telemetry.log).context("starting the log")?;
+    let level = log::init(&loaded.config.telemetry.log).context("starting the log")?;
     for warning in loaded.warnings.iter().filter(|problem| problem.severity == Severity::Warning) {
         warn!(path = warning.path, line = warning.line, "{}", warning.message);
     }
-    let sink = loaded.config.telemetry.access_log.enabled.then(|| Box::new(io::stdout()) as Sink);
+    let surroundings = Surroundings {
+        access_log: Some(Box::new(io::stdout()) as Sink),
+        level: Some(level),
+        file: Some(Watched::new(arguments.config.clone())),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the signal loop")?;
     // Before the listeners open: a signal that comes early must not kill the process in the middle of its start.
-    let mut signals = {
+    let (mut signals, mut hangups) = {
         let _guard = runtime.enter();
-        Signals::listen().context("listening for signals")?
+        let hangups = Hangups::listen().context("listening for signals")?;
+        (Signals::listen().context("listening for signals")?, hangups)
     };
-    let running = App::start(loaded, sink)?;
-    let signal = runtime.block_on(signals.next());
+    let running = App::start(loaded, surroundings)?;
+    let reload = running.reload();
+    let signal = runtime.block_on(async {
+        loop {
+            tokio::select! {
+                signal = signals.next() => return signal,
+                () = hangups.next() => reload(),
+            }
+        }
+    });
     info!(signal, "asked to stop");
     let hurry = running.hurry();
     thread::Builder::new()

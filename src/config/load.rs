@@ -1,12 +1,15 @@
 //! From a file's name to a checked configuration, or to all that is wrong with it.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Config,
+    Config, Receiver,
     check::{Checked, check},
     path::YamlPath,
     problem::{Found, Mark, Problem, Problems, Severity, Source},
@@ -15,6 +18,7 @@ use super::{
     substitute::substitute,
     tree::{self, Node},
     validate,
+    watched::Folder,
 };
 
 /// Largest file that is read. The largest sensible one has some ten thousand lines.
@@ -31,23 +35,35 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// The beginning of the SHA-256 of the file's text, in hex.
     pub hash: String,
+    /// The files of secrets and certificates that it names.
+    pub files: Vec<PathBuf>,
 }
 
 /// Reads and checks a file; variables come from the environment of the process.
 pub fn load_file(path: &Path) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
-    let bytes = match read(path) {
+    let folder = Folder::of(path);
+    let bytes = match read(&folder.file(path)) {
         Ok(bytes) => bytes,
         Err(found) => return Err(Problems::new(vec![Source::new(&name, "").problem(found)])),
     };
     match std::str::from_utf8(&bytes) {
-        Ok(text) => load_str(&name, text, &variable),
+        Ok(text) => load(&name, &folder, text, &variable),
         Err(error) => Err(not_text(&name, &bytes, error.valid_up_to())),
     }
 }
 
 /// Checks the text of a file with this name; `env` looks up variables.
 pub fn load_str(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+    load(name, &Folder::of(Path::new(name)), text, env)
+}
+
+fn load(
+    name: &str,
+    folder: &Folder,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
     let content = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source::new(name, content);
     let draw = |found: Vec<Found>| found.into_iter().map(|found| source.problem(found)).collect::<Vec<_>>();
@@ -60,9 +76,10 @@ pub fn load_str(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) ->
         problems.push(found);
         broken.push(path);
     }
+    let mut files = Vec::new();
     let config = match build(value) {
         Ok(mut config) => {
-            problems.extend(read_secrets(&mut config, name, &root, &mut broken));
+            problems.extend(read_secrets(&mut config, folder, &root, &mut broken, &mut files));
             problems.extend(read_keys(&mut config, name, &root, &mut broken));
             problems.extend(rules(&config, env, &root, &broken));
             config
@@ -76,7 +93,9 @@ pub fn load_str(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) ->
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(Problems::new(problems));
     }
-    Ok(Loaded { config, warnings: Problems::new(problems).iter().cloned().collect(), hash: hash(text) })
+    files.extend(certificates(&config));
+    let warnings = Problems::new(problems).iter().cloned().collect();
+    Ok(Loaded { config, warnings, hash: hash(text), files })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Found> {
@@ -131,8 +150,13 @@ fn build(value: Value) -> Result<Config, Found> {
     })
 }
 
-fn read_secrets(config: &mut Config, name: &str, root: &Node, broken: &mut Vec<YamlPath>) -> Vec<Found> {
-    let base = Path::new(name).parent().unwrap_or(Path::new(""));
+fn read_secrets(
+    config: &mut Config,
+    folder: &Folder,
+    root: &Node,
+    broken: &mut Vec<YamlPath>,
+    files: &mut Vec<PathBuf>,
+) -> Vec<Found> {
     let admin =
         config.admin.on_mut().and_then(|admin| admin.token.as_mut()).map(|token| ("admin.token", token));
     let control = config
@@ -165,13 +189,21 @@ fn read_secrets(config: &mut Config, name: &str, root: &Node, broken: &mut Vec<Y
         if broken.iter().any(|lost| path.holds(lost)) {
             continue;
         }
-        if let Err(error) = secret.resolve(base) {
+        files.extend(secret.file().map(|file| folder.as_written.join(file)));
+        if let Err(error) = secret.resolve(folder) {
             let mark = root.locate_key(&path);
             problems.push(Found { hint: error.hint, ..Found::error(&path, mark, error.message) });
             broken.push(path);
         }
     }
     problems
+}
+
+/// The files of certificates that connections to others are made with. That of Redis is read at the start alone.
+fn certificates(config: &Config) -> Vec<PathBuf> {
+    let claude = config.claude.as_ref().and_then(|claude| claude.ca.as_deref());
+    let receivers = config.telemetry.alerts.notify.iter().filter_map(Receiver::view);
+    receivers.filter_map(|view| view.ca).chain(claude).map(PathBuf::from).collect()
 }
 
 /// Reads the files of keys that identities are verified with.

@@ -48,9 +48,10 @@ mod upstream;
 mod usd;
 mod validate;
 mod warm;
+mod watched;
 
 #[cfg(test)]
-pub(crate) use self::models::SHIPPED as SHIPPED_MODELS;
+pub(crate) use self::{models::SHIPPED as SHIPPED_MODELS, watched::Folder};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,13 +87,13 @@ pub use self::{
     problem::{Problem, Problems, Severity},
     redis::{Redis, RedisEncrypt, RedisMode, RedisNode, RedisUrl},
     reference::reference_markdown,
-    restart::{PLANES, RESTART_KEYS, needs_restart},
+    restart::{PLANES, RESTART_KEYS, keep_restart_keys, needs_restart},
     route::{
         BodyKey, BypassWhen, ClientReload, Override, QueryKey, RefreshOn, Route, RouteCache, RouteKey,
         SetCookie,
     },
     router::{Economy, Judge, Router, SystemRule, Types, UserText, WordList, Words},
-    runtime::{Drain, Runtime, RuntimeMode},
+    runtime::{Drain, Reload, Runtime, RuntimeMode},
     schema::json_schema,
     secret::Secret,
     share::Share,
@@ -105,6 +106,7 @@ pub use self::{
     upstream::{Breaker, Upstream},
     usd::{Usd, UsdPerMillion},
     warm::WarmAddress,
+    watched::{Fingerprint, Watched},
 };
 
 /// The one version of the file's layout that this build reads.
@@ -122,6 +124,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// What happens between SIGTERM and the end of the process.
     pub drain: Drain,
+    /// How a change of this file is noticed.
+    pub reload: Reload,
     /// The plane between clients and the backend. Without this section it is not started. Default: none.
     pub ingress: Option<Ingress>,
     /// The cache as a whole; what is cached on which path stands with the routes.
@@ -132,7 +136,7 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// The listener for probes, metrics and pages. It only reads. `off` switches it off.
     pub admin: Switch<Admin>,
-    /// The listener that changes things: purge and drain. `off` switches it off.
+    /// The listener that changes things: purge, reload and drain. `off` switches it off.
     pub control: Switch<Control>,
 }
 
@@ -142,6 +146,7 @@ impl Default for Config {
             version: VERSION,
             runtime: Runtime::default(),
             drain: Drain::default(),
+            reload: Reload::default(),
             ingress: None,
             cache: Cache::default(),
             claude: None,

@@ -1,4 +1,4 @@
-//! `runtime` and `drain`: threads, and how the process ends.
+//! `runtime`, `drain` and `reload`: threads, how the process ends, and how a change of the file comes into force.
 
 use std::time::Duration;
 
@@ -60,6 +60,24 @@ pub struct Drain {
     #[serde(with = "units::duration")]
     #[schemars(with = "Time")]
     pub timeout: Duration,
+}
+
+/// How a change of this file is noticed: by its content, which is read again and again, as neither a `ConfigMap` nor an editor
+/// can be trusted to say so. SIGHUP and `POST /reload` on the control listener look at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reload {
+    /// How often this file, and the files of secrets and certificates that it names, are read; `0s` reads them on SIGHUP and
+    /// `POST /reload` alone. Default: 2s.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "TimeOrZero", extend("x-max" = "1h"))]
+    pub interval: Duration,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(2) }
+    }
 }
 
 impl Default for Drain {

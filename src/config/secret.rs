@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, fs, path::Path};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::error::ValueError;
+use super::{error::ValueError, watched::Folder};
 
 /// Longest secret that is read from a file; a longer file is almost surely the wrong one.
 const LONGEST: u64 = 64 << 10;
@@ -41,11 +41,19 @@ impl Secret {
         &self.value
     }
 
-    /// Takes the value from its source; a relative path starts at `base`, the folder of the configuration file.
-    pub(crate) fn resolve(&mut self, base: &Path) -> Result<(), ValueError> {
+    /// The file that it is read from, as it is written.
+    pub(crate) fn file(&self) -> Option<&str> {
+        match &self.source {
+            Source::Text(_) => None,
+            Source::File { file } => Some(file),
+        }
+    }
+
+    /// Takes the value from its source; a relative path starts at the folder of the configuration file.
+    pub(crate) fn resolve(&mut self, folder: &Folder) -> Result<(), ValueError> {
         match &self.source {
             Source::Text(text) => self.value.clone_from(text),
-            Source::File { file } => self.value = read(&base.join(file))?,
+            Source::File { file } => self.value = read(&folder.find(file))?,
         }
         if self.value.is_empty() {
             return Err(ValueError::new("the secret is empty"));
@@ -142,7 +150,7 @@ mod tests {
         fs::write(folder.path().join("token"), "hunter2\n").unwrap();
         let mut secret: Secret = serde_json::from_str(r#"{"file": "token"}"#).unwrap();
 
-        secret.resolve(folder.path()).unwrap();
+        secret.resolve(&Folder::of(&folder.path().join("proxy.yaml"))).unwrap();
 
         assert_eq!(secret.expose(), "hunter2");
     }
@@ -156,7 +164,7 @@ mod tests {
 
         for name in ["absent", "empty", "binary", "lines"] {
             let mut secret: Secret = serde_json::from_str(&format!(r#"{{"file": "{name}"}}"#)).unwrap();
-            assert!(secret.resolve(folder.path()).is_err(), "{name}");
+            assert!(secret.resolve(&Folder::of(&folder.path().join("proxy.yaml"))).is_err(), "{name}");
         }
     }
 }

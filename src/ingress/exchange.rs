@@ -107,7 +107,7 @@ impl Exchange {
                 host
             }
         };
-        let route = Arc::clone(ingress.table.load().find(&parts.method, host.as_bytes(), parts.uri.path()));
+        let route = Arc::clone(ingress.table.find(&parts.method, host.as_bytes(), parts.uri.path()));
         // Both are written anew on the way out.
         let trace = parts.headers.remove(TRACEPARENT).and_then(|value| Trace::parse(value.as_bytes()));
         let told = trace;
@@ -173,7 +173,7 @@ impl Exchange {
         parts.headers.insert(header::USER_AGENT, HeaderValue::from_static("touchline"));
         parts.headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("br, gzip"));
-        let route = Arc::clone(core.ingress.table.load().find(&Method::GET, host.as_bytes(), uri.path()));
+        let route = Arc::clone(core.ingress.table.find(&Method::GET, host.as_bytes(), uri.path()));
         Self {
             core: Arc::clone(core),
             journal: Journal::silent(core),

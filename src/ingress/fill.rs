@@ -167,7 +167,7 @@ fn key_for(exchange: &Exchange, plan: &Plan) -> Option<Key> {
         return None;
     }
     // A GET may take another route, with keys of its own.
-    let table = exchange.ingress().table.load();
+    let table = &exchange.ingress().table;
     let of_get = table.find(&Method::GET, exchange.host.as_bytes(), exchange.parts.uri.path());
     may_store(of_get).then(|| exchange.key())
 }

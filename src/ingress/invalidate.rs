@@ -178,7 +178,7 @@ impl Drop for Invalidation {
 /// All variants of one path and query of a host, under the key of the route that a GET of it takes.
 fn target_scope(ingress: &Ingress, scheme: Scheme, host: &[u8], target: &str) -> Scope {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let table = ingress.table.load();
+    let table = &ingress.table;
     let keyed = table.find(&Method::GET, host, path).key.query.for_key(query.map(str::as_bytes));
     Scope::of_request(&Target { scheme, authority: host, path: path.as_bytes(), query: keyed.as_deref() })
 }
@@ -201,7 +201,7 @@ fn write_of(exchange: &Exchange) -> Write {
 /// POST that only reads.
 fn own_scopes(exchange: &Exchange) -> Vec<Scope> {
     let (host, uri) = (exchange.host.as_bytes(), &exchange.parts.uri);
-    let table = exchange.ingress().table.load();
+    let table = &exchange.ingress().table;
     let of_route = |route: &Route| {
         let query = route.key.query.for_key(uri.query().map(str::as_bytes));
         let path = uri.path().as_bytes();

@@ -64,7 +64,7 @@ pub fn spawn(ingress: Arc<Ingress>, slow_after: Duration, path: String, drain: &
 impl Ingress {
     /// Takes templates as labels. Of a backend that tells new ones for ever, no more are taken.
     fn learn(&self, templates: &[(String, Vec<String>)], slow_after: Duration) {
-        let mut known = self.learned_names.lock();
+        let mut known = self.learned.names.lock();
         let mut learned = Learned::default();
         for (path, methods) in templates {
             if !known.contains(path) {
@@ -77,7 +77,7 @@ impl Ingress {
             learned.learn(path, methods, self.telemetry.route(path, slow_after));
         }
         learned.sort();
-        self.learned.store(Some(Arc::new(learned)));
+        self.learned.current.store(Some(Arc::new(learned)));
     }
 }
 

@@ -14,6 +14,7 @@ mod identity;
 mod invalidate;
 mod journal;
 mod learn;
+mod live;
 mod lookup;
 mod observe;
 mod outbound;
@@ -26,7 +27,7 @@ mod warm;
 
 use std::{collections::HashSet, future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use http::{Method, Request, Response};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -39,7 +40,7 @@ use self::{
 use crate::{
     cache::{Cache, Clock, observe::Observer},
     config,
-    net::{Answer, Body, Context, Refusal, Service, drain::Drain, h1},
+    net::{Body, drain::Drain, h1},
     telemetry::{Listener, ListenerStats, RouteStats, Telemetry},
     upstream::{Client, Upstream},
 };
@@ -51,6 +52,7 @@ pub use explain::{
 };
 pub use identity::spawn_watching_keys;
 pub use learn::spawn as spawn_learning;
+pub use live::{Live, Worker};
 pub use routes::RouteTable;
 pub use warm::spawn as spawn_warming;
 
@@ -86,7 +88,7 @@ pub struct Parts {
     pub chance: fn() -> u64,
 }
 
-/// The plane, shared by all workers.
+/// The plane by one configuration, shared by all workers. A request ends on the one that it began on.
 pub struct Ingress {
     telemetry: Arc<Telemetry>,
     listener: Arc<ListenerStats>,
@@ -96,14 +98,22 @@ pub struct Ingress {
     upstream: Arc<Upstream>,
     taken: Option<Arc<dyn Taken>>,
     drain: Drain,
-    table: ArcSwap<RouteTable>,
-    learned: ArcSwapOption<Learned>,
-    learned_names: Mutex<HashSet<String>>,
+    table: RouteTable,
+    learned: Arc<LearnedRoutes>,
     /// Places for codings that are being made.
     encoders: Arc<Semaphore>,
     bodies: Room,
     settings: Settings,
     chance: fn() -> u64,
+    /// Which configuration since the start this is of.
+    generation: u64,
+}
+
+/// What the backend told of its routes, whatever the configuration.
+#[derive(Default)]
+struct LearnedRoutes {
+    current: ArcSwapOption<Learned>,
+    names: Mutex<HashSet<String>>,
 }
 
 /// What the stages need of the configuration, compiled.
@@ -129,17 +139,9 @@ impl Ingress {
         parts: Parts,
     ) -> Result<Arc<Self>, CompileError> {
         parts.telemetry.set_default_slow_after(ingress.slow_after);
-        let table = RouteTable::compile(config, ingress, &parts.telemetry)?;
-        let settings = Settings {
-            hosts: ingress.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
-            trusted: ingress.trusted_proxies.clone(),
-            server_timing: ingress.server_timing,
-            expose_headers: ingress.expose_headers,
-            debug: config.cache.debug,
-            follower_wait: config.cache.follower_wait,
-            first_byte: ingress.upstream.first_byte,
-        };
         Ok(Arc::new(Self {
+            table: RouteTable::compile(config, ingress, &parts.telemetry)?,
+            settings: Settings::of(config, ingress),
             listener: parts.telemetry.listener(Listener::Ingress),
             telemetry: parts.telemetry,
             cache: parts.cache,
@@ -148,20 +150,50 @@ impl Ingress {
             upstream: parts.upstream,
             taken: parts.taken,
             drain: parts.drain,
-            table: ArcSwap::from_pointee(table),
-            learned: ArcSwapOption::empty(),
-            learned_names: Mutex::default(),
+            learned: Arc::default(),
             encoders: Arc::new(Semaphore::new(encode::AT_ONCE)),
             bodies: Room::default(),
-            settings,
             chance: parts.chance,
+            generation: 0,
+        }))
+    }
+
+    /// The plane by another configuration: what is counted, kept and bounded over all requests goes on.
+    ///
+    /// # Errors
+    /// When the routes cannot be compiled; the configuration's own checks find this first.
+    pub fn renewed(
+        &self,
+        config: &config::Config,
+        ingress: &config::Ingress,
+        upstream: Arc<Upstream>,
+        taken: Option<Arc<dyn Taken>>,
+    ) -> Result<Arc<Self>, CompileError> {
+        let table = RouteTable::compile(config, ingress, &self.telemetry)?;
+        self.telemetry.set_default_slow_after(ingress.slow_after);
+        Ok(Arc::new(Self {
+            table,
+            settings: Settings::of(config, ingress),
+            listener: Arc::clone(&self.listener),
+            telemetry: Arc::clone(&self.telemetry),
+            cache: Arc::clone(&self.cache),
+            observer: Arc::clone(&self.observer),
+            clock: self.clock,
+            upstream,
+            taken,
+            drain: self.drain.clone(),
+            learned: Arc::clone(&self.learned),
+            encoders: Arc::clone(&self.encoders),
+            bodies: self.bodies.clone(),
+            chance: self.chance,
+            generation: self.generation + 1,
         }))
     }
 
     /// The statistics of a request: those of its route, else of the template that the backend told for its path.
     fn stats_of(&self, route: &Route, method: &Method, path: &str) -> Arc<RouteStats> {
         if route.is_unmatched()
-            && let Some(learned) = self.learned.load().as_ref()
+            && let Some(learned) = self.learned.current.load().as_ref()
             && let Some(stats) = learned.find(method, b"", path)
         {
             return Arc::clone(stats);
@@ -180,44 +212,31 @@ impl Ingress {
     }
 }
 
-/// One worker's share of the plane. Clones of its core stay on their worker, so counting them costs no traffic between
-/// cores.
-pub struct Worker {
-    core: Arc<Core>,
+impl Settings {
+    fn of(config: &config::Config, ingress: &config::Ingress) -> Self {
+        Self {
+            hosts: ingress.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            trusted: ingress.trusted_proxies.clone(),
+            server_timing: ingress.server_timing,
+            expose_headers: ingress.expose_headers,
+            debug: config.cache.debug,
+            follower_wait: config.cache.follower_wait,
+            first_byte: ingress.upstream.first_byte,
+        }
+    }
 }
 
-/// What a request holds on to: the plane and this worker's connections.
+/// What a request holds on to: the plane and its worker's connections.
 struct Core {
     ingress: Arc<Ingress>,
     client: Client,
 }
 
-impl Worker {
-    /// A worker without connections. Must be called on the worker's own runtime.
-    #[must_use]
-    pub fn new(ingress: Arc<Ingress>) -> Self {
+impl Core {
+    /// Without connections. Must be called on the worker's own runtime.
+    fn new(ingress: Arc<Ingress>) -> Arc<Self> {
         let client = Client::new(Arc::clone(&ingress.upstream));
         client.spawn_pruning(&ingress.drain);
-        Self { core: Arc::new(Core { ingress, client }) }
-    }
-}
-
-impl Service for Worker {
-    type Done = Journal;
-
-    async fn call(&self, request: Request<Body>, context: Context) -> Answer<Journal> {
-        pipeline::serve(&self.core, request, context).await
-    }
-
-    fn refuse(&self, refusal: Refusal, context: Context) -> Answer<Journal> {
-        pipeline::refuse(&self.core, refusal, &context)
-    }
-
-    fn flooded(&self, limit: &'static str) {
-        self.core.ingress.listener.refusals.increment(limit);
-    }
-
-    fn underscore_dropped(&self) {
-        self.core.ingress.listener.underscores_dropped.increment();
+        Arc::new(Self { ingress, client })
     }
 }

@@ -148,7 +148,7 @@ impl Outbound {
 
 /// Whether a GET of the same target may have given the client an entity tag of a coded copy.
 fn is_compressed_here(exchange: &Exchange) -> bool {
-    let table = exchange.ingress().table.load();
+    let table = &exchange.ingress().table;
     table.find(&Method::GET, exchange.host.as_bytes(), exchange.parts.uri.path()).policy.compress
 }
 

@@ -18,7 +18,8 @@ pub(super) const MOST: usize = 64 * 1024;
 /// Bytes of bodies that are held at once. Without room a request is served as if its body could not be read.
 const MEMORY: usize = 32 * 1024 * 1024;
 
-/// Room for bodies.
+/// Room for bodies. Clones share it.
+#[derive(Clone)]
 pub(super) struct Room(Arc<Semaphore>);
 
 impl Default for Room {

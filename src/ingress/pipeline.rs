@@ -69,7 +69,7 @@ pub(super) fn admit(exchange: &mut Exchange) -> Result<(), Refusal> {
         return Err(Refusal::MisdirectedRequest);
     }
     let denied = {
-        let table = exchange.core.ingress.table.load();
+        let table = &exchange.core.ingress.table;
         table.denies(&exchange.parts.method, host, exchange.parts.uri.path()).map(Arc::clone)
     };
     if let Some(route) = denied {

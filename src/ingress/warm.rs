@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{
-    Core, Ingress, Worker,
+    Core, Ingress,
     exchange::Exchange,
     fetch, fill,
     lookup::{self, Looked},
@@ -101,7 +101,7 @@ pub fn spawn(ingress: &Arc<Ingress>, cache: &config::Cache, section: &config::In
     if targets.is_empty() {
         return;
     }
-    let core = Arc::clone(&Worker::new(Arc::clone(ingress)).core);
+    let core = Core::new(Arc::clone(ingress));
     let draining = drain.reached(Phase::Draining);
     drain.spawn(async move {
         // What a fetch has begun to copy when it is dropped is finished in the background, or cut with the drain.
@@ -186,7 +186,7 @@ impl Target {
 
     /// Whether the cache acts on the address at all.
     fn is_served(&self, ingress: &Ingress) -> bool {
-        let table = ingress.table.load();
+        let table = &ingress.table;
         let route = table.find(&http::Method::GET, self.host.as_bytes(), self.uri.path());
         route.policy.mode == CacheMode::Serve
     }

@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
 };
 
@@ -33,6 +33,14 @@ pub enum Phase {
 #[derive(Clone, Default)]
 pub struct Drain {
     shared: Arc<Shared>,
+    /// The end of what belongs to one configuration, where this is a handle of such.
+    term: Option<Arc<Term>>,
+}
+
+#[derive(Default)]
+struct Term {
+    is_over: AtomicBool,
+    over: Notify,
 }
 
 #[derive(Default)]
@@ -51,6 +59,21 @@ impl Drain {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A handle for tasks that may have to end before the process does: with [`Drain::end_term`] every phase is reached for
+    /// those that wait for one by this handle. The phase itself stays that of the process.
+    #[must_use]
+    pub fn with_term(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), term: Some(Arc::default()) }
+    }
+
+    /// Ends the tasks of a handle from [`Drain::with_term`].
+    pub fn end_term(&self) {
+        if let Some(term) = &self.term {
+            term.is_over.store(true, Ordering::Release);
+            term.over.notify_waiters();
+        }
     }
 
     /// Spawns a task that shutdown waits for. Dropping the handle does not stop the task.
@@ -72,12 +95,7 @@ impl Drain {
     /// The phase now.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        match self.shared.phase.load(Ordering::Acquire) {
-            0 => Phase::Running,
-            1 => Phase::Draining,
-            2 => Phase::Closing,
-            _ => Phase::Cutting,
-        }
+        self.shared.phase()
     }
 
     /// True once shutdown has begun.
@@ -106,14 +124,12 @@ impl Drain {
     pub fn reached(&self, phase: Phase) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
         let drain = self.clone();
         Box::pin(async move {
-            loop {
-                let changed = drain.shared.notify(phase).notified();
-                let mut changed = std::pin::pin!(changed);
-                changed.as_mut().enable();
-                if drain.phase() >= phase {
-                    return;
-                }
-                changed.await;
+            match &drain.term {
+                None => drain.shared.reached(phase).await,
+                Some(term) => tokio::select! {
+                    () = drain.shared.reached(phase) => {}
+                    () = term.ended() => {}
+                },
             }
         })
     }
@@ -126,25 +142,48 @@ impl Drain {
 
     /// Ready once no spawned task is alive.
     pub async fn finished(&self) {
-        loop {
-            let finished = self.shared.finished.notified();
-            let mut finished = std::pin::pin!(finished);
-            finished.as_mut().enable();
-            if self.tasks() == 0 {
-                return;
-            }
-            finished.await;
-        }
+        until(&self.shared.finished, || self.tasks() == 0).await;
     }
 }
 
 impl Shared {
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            2 => Phase::Closing,
+            _ => Phase::Cutting,
+        }
+    }
+
+    async fn reached(&self, phase: Phase) {
+        until(self.notify(phase), || self.phase() >= phase).await;
+    }
+
     const fn notify(&self, phase: Phase) -> &Notify {
         match phase {
             Phase::Running | Phase::Draining => &self.draining,
             Phase::Closing => &self.closing,
             Phase::Cutting => &self.cutting,
         }
+    }
+}
+
+impl Term {
+    async fn ended(&self) {
+        until(&self.over, || self.is_over.load(Ordering::Acquire)).await;
+    }
+}
+
+/// Waits until something is so, which each change of it tells.
+async fn until(changes: &Notify, is_so: impl Fn() -> bool) {
+    loop {
+        let mut changed = std::pin::pin!(changes.notified());
+        changed.as_mut().enable();
+        if is_so() {
+            return;
+        }
+        changed.await;
     }
 }
 
@@ -197,5 +236,22 @@ mod tests {
         closing.await.unwrap();
 
         assert!(drain.is_closing());
+    }
+
+    #[tokio::test]
+    async fn a_term_ends_its_own_tasks_and_nothing_else() {
+        let drain = Drain::new();
+        let term = drain.with_term();
+        let lasting = drain.spawn(drain.reached(Phase::Closing));
+        let passing = term.spawn(term.reached(Phase::Closing));
+        assert_eq!(drain.tasks(), 2);
+
+        term.end_term();
+        passing.await.unwrap();
+
+        assert!(!drain.is_draining() && !term.is_draining() && !lasting.is_finished());
+        term.reached(Phase::Closing).await;
+        drain.advance(Phase::Closing);
+        lasting.await.unwrap();
     }
 }

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicIsize, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -54,8 +54,8 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> 
 
 /// Bounds and counts the connections of one listener, over all its workers.
 pub struct Gate {
-    connections: usize,
-    per_ip: isize,
+    connections: AtomicUsize,
+    per_ip: AtomicIsize,
     open: AtomicUsize,
     clients: Inflight,
     stats: Arc<ListenerStats>,
@@ -72,25 +72,34 @@ impl Gate {
     /// A gate for at most `connections` in all and `per_ip` from one address (0: no bound).
     #[must_use]
     pub fn new(connections: u32, per_ip: u32, stats: Arc<ListenerStats>) -> Arc<Self> {
-        Arc::new(Self {
-            connections: connections as usize,
-            per_ip: isize::try_from(per_ip).unwrap_or(isize::MAX),
+        let gate = Self {
+            connections: AtomicUsize::new(0),
+            per_ip: AtomicIsize::new(0),
             open: AtomicUsize::new(0),
             clients: Inflight::new(),
             stats,
-        })
+        };
+        gate.set(connections, per_ip);
+        Arc::new(gate)
+    }
+
+    /// Changes the bounds, for the connections to come.
+    pub fn set(&self, connections: u32, per_ip: u32) {
+        self.connections.store(connections as usize, Ordering::Relaxed);
+        self.per_ip.store(isize::try_from(per_ip).unwrap_or(isize::MAX), Ordering::Relaxed);
     }
 
     /// Takes a place for a connection from `peer`; `None` when a bound is reached.
     pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
         let open = self.open.fetch_add(1, Ordering::Relaxed);
         let mut place = Place { gate: Arc::clone(self), _client: None, _counted: None };
-        let is_over_client_bound = self.per_ip > 0 && {
+        let per_ip = self.per_ip.load(Ordering::Relaxed);
+        let is_over_client_bound = per_ip > 0 && {
             let (guard, count) = self.clients.incr(client_of(peer), 1);
             place._client = Some(guard);
-            count > self.per_ip
+            count > per_ip
         };
-        if open >= self.connections || is_over_client_bound {
+        if open >= self.connections.load(Ordering::Relaxed) || is_over_client_bound {
             self.stats.turned_away.increment();
             return None;
         }

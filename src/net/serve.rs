@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{
@@ -20,14 +21,29 @@ pub struct Serving<S> {
     pub service: Arc<S>,
     /// Bounds on connections.
     pub gate: Arc<Gate>,
-    /// Limits of one connection.
-    pub limits: Arc<h1::Limits>,
-    /// HTTP/2 with prior knowledge on the same port; `None` refuses it.
-    pub http2: Option<Arc<Http2Limits>>,
+    /// What holds for new connections, now.
+    pub terms: Arc<ArcSwap<Terms>>,
     /// The worker's spare write buffers.
     pub buffers: Arc<Buffers>,
     /// The process's shutdown.
     pub drain: Drain,
+}
+
+/// What holds for a connection from its beginning to its end.
+#[derive(Debug)]
+pub struct Terms {
+    /// Limits of one connection.
+    pub limits: Arc<h1::Limits>,
+    /// HTTP/2 with prior knowledge on the same port; `None` refuses it.
+    pub http2: Option<Arc<Http2Limits>>,
+}
+
+impl Terms {
+    /// Terms that may be changed for the connections to come.
+    #[must_use]
+    pub fn shared(limits: Arc<h1::Limits>, http2: Option<Arc<Http2Limits>>) -> Arc<ArcSwap<Self>> {
+        Arc::new(ArcSwap::from_pointee(Self { limits, http2 }))
+    }
 }
 
 impl<S> Clone for Serving<S> {
@@ -35,8 +51,7 @@ impl<S> Clone for Serving<S> {
         Self {
             service: Arc::clone(&self.service),
             gate: Arc::clone(&self.gate),
-            limits: Arc::clone(&self.limits),
-            http2: self.http2.clone(),
+            terms: Arc::clone(&self.terms),
             buffers: Arc::clone(&self.buffers),
             drain: self.drain.clone(),
         }
@@ -59,18 +74,19 @@ pub fn spawn<S: Service>(socket: std::net::TcpListener, serving: Serving<S>) -> 
 }
 
 async fn serve<S: Service>(stream: TcpStream, peer: SocketAddr, place: Place, serving: Serving<S>) {
+    let terms = serving.terms.load_full();
     let settings = Settings {
         service: Arc::clone(&serving.service),
-        limits: Arc::clone(&serving.limits),
-        http2: serving.http2.is_some(),
+        limits: Arc::clone(&terms.limits),
+        http2: terms.http2.is_some(),
         buffers: Arc::clone(&serving.buffers),
         drain: serving.drain.clone(),
         peer: Some(peer),
     };
     let handed_over = h1::server::serve(stream, settings).await;
-    if let (Some((stream, ahead)), Some(limits)) = (handed_over, serving.http2.clone()) {
+    if let (Some((stream, ahead)), Some(http2)) = (handed_over, &terms.http2) {
         // Boxed, so that the many HTTP/1 connections do not carry the room for an HTTP/2 one.
-        Box::pin(h2::serve(stream, ahead, peer, &serving, &limits)).await;
+        Box::pin(h2::serve(stream, ahead, peer, &serving, (&terms.limits, http2))).await;
     }
     drop(place);
 }

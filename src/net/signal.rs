@@ -1,8 +1,26 @@
-//! The signals that end the process.
+//! The signals that end the process, and the one that has its configuration read anew.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Hears SIGHUP.
+pub struct Hangups(Signal);
+
+impl Hangups {
+    /// Takes the signal over from the kernel's default, which ends the process.
+    ///
+    /// # Errors
+    /// When the handler cannot be installed.
+    pub fn listen() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Waits for the next one. Several that come at once are one.
+    pub async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
 
 /// Hears SIGTERM and SIGINT.
 pub struct Signals {

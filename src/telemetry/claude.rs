@@ -468,6 +468,16 @@ impl ClaudeStats {
         all
     }
 
+    /// Tells whether calls are routed from now on.
+    pub fn set_routing(&self, routes: bool) {
+        self.routes.store(routes, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Forgets the budgets that are no longer configured.
+    pub fn keep_budgets(&self, is_configured: impl Fn(&Arc<str>) -> bool) {
+        self.budgets.lock().retain(|name, _| is_configured(name));
+    }
+
     /// Tells the state of a budget.
     pub fn set_budget(&self, name: &Arc<str>, state: BudgetState) {
         self.budgets.lock().insert(Arc::clone(name), state);

@@ -63,6 +63,17 @@ pub struct ConfigState {
     pub loaded: SystemTime,
     /// Since when a newer file has been rejected.
     pub rejected_since: Option<SystemTime>,
+    /// Why it was.
+    pub rejected_for: Option<String>,
+    /// The keys of the file in force that wait for a restart.
+    pub needs_restart: Vec<&'static str>,
+}
+
+impl ConfigState {
+    fn new(hash: &str, loaded: SystemTime) -> Self {
+        let needs_restart = Vec::new();
+        Self { hash: hash.to_owned(), loaded, rejected_since: None, rejected_for: None, needs_restart }
+    }
 }
 
 /// Requests of a window as the objective counts them.
@@ -138,8 +149,7 @@ impl Telemetry {
         let route = |template| Arc::new(RouteStats::new(template, DEFAULT_SLOW_AFTER));
         let (other, unmatched) = (route(OTHER), route(UNMATCHED));
         let known = [&other, &unmatched].map(|route| (Box::from(route.template()), Arc::clone(route)));
-        let config_state =
-            ConfigState { hash: facts.config_hash.clone(), loaded: started_at, rejected_since: None };
+        let config_state = ConfigState::new(&facts.config_hash, started_at);
         let telemetry = Arc::new(Self {
             facts,
             started: Instant::now(),
@@ -364,17 +374,20 @@ impl Telemetry {
     }
 
     /// Tells that a configuration was taken into force after a reload.
-    pub fn config_accepted(&self, hash: &str) {
+    pub fn config_accepted(&self, hash: &str, needs_restart: &[&'static str]) {
         self.reloads_accepted.increment();
-        *self.config.lock() =
-            ConfigState { hash: hash.to_owned(), loaded: SystemTime::now(), rejected_since: None };
+        let needs_restart = needs_restart.to_vec();
+        *self.config.lock() = ConfigState { needs_restart, ..ConfigState::new(hash, SystemTime::now()) };
         self.mark(MarkKind::Reload, format!("configuration {hash} in force"));
     }
 
     /// Tells that a reloaded configuration was rejected and the old one stays in force.
-    pub fn config_rejected(&self) {
+    pub fn config_rejected(&self, why: &str) {
         self.reloads_rejected.increment();
-        self.config.lock().rejected_since.get_or_insert_with(SystemTime::now);
+        let mut config = self.config.lock();
+        config.rejected_since.get_or_insert_with(SystemTime::now);
+        config.rejected_for = Some(why.to_owned());
+        drop(config);
         self.mark(MarkKind::ReloadRejected, "a new configuration was rejected");
     }
 

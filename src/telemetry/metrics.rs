@@ -283,6 +283,12 @@ pub(super) const CONFIG_SUCCESSFUL: Family = family(
     &[],
     "1 while the newest configuration file is in force, 0 while it was rejected and an older one is.",
 );
+pub(super) const CONFIG_RESTART_PENDING: Family = family(
+    "touchline_config_restart_pending",
+    Gauge,
+    &[],
+    "1 while keys of the configuration in force wait for a restart, 0 otherwise.",
+);
 pub(super) const CONFIG_LOADED: Family = family(
     "touchline_config_last_reload_timestamp_seconds",
     Gauge,
@@ -403,7 +409,7 @@ const BEFORE: [&Family; 33] = [
     &CACHE_REDIS_BYTES,
 ];
 
-const AFTER: [&Family; 30] = [
+const AFTER: [&Family; 31] = [
     &UPSTREAM_UP,
     &UPSTREAM_BREAKER,
     &UPSTREAM_BREAKER_OPENED,
@@ -419,6 +425,7 @@ const AFTER: [&Family; 30] = [
     &UPSTREAM_CONNECT_TIME,
     &UPSTREAM_QUEUE_WAIT,
     &CONFIG_SUCCESSFUL,
+    &CONFIG_RESTART_PENDING,
     &CONFIG_LOADED,
     &CONFIG_RELOADS,
     &CONFIG_INFO,

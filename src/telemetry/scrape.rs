@@ -222,6 +222,7 @@ impl Telemetry {
     fn write_process(&self, text: &mut Text) {
         let config = self.config_state();
         text.gauge(&metrics::CONFIG_SUCCESSFUL, f64::from(u8::from(config.rejected_since.is_none())));
+        text.gauge(&metrics::CONFIG_RESTART_PENDING, f64::from(u8::from(!config.needs_restart.is_empty())));
         text.gauge(&metrics::CONFIG_LOADED, unix_seconds(config.loaded));
         text.family(&metrics::CONFIG_RELOADS, |samples| {
             samples.count(&["accepted"], self.reloads_accepted.get());

@@ -196,7 +196,8 @@ pub struct Timing {
     pub backend: Duration,
 }
 
-/// One worker's way to an upstream.
+/// One worker's way to an upstream. Clones share its connections.
+#[derive(Clone)]
 pub struct Client {
     upstream: Arc<Upstream>,
     pool: Arc<Pool>,
@@ -221,16 +222,19 @@ impl Client {
         &self.upstream
     }
 
-    /// Closes connections that were idle for too long, until shutdown.
+    /// Closes connections that were idle for too long, until shutdown or until nobody has this client any more.
     pub fn spawn_pruning(&self, drain: &Drain) {
         let (pool, pause) =
-            (Arc::clone(&self.pool), self.upstream.settings.idle.max(Duration::from_millis(100)));
+            (Arc::downgrade(&self.pool), self.upstream.settings.idle.max(Duration::from_millis(100)));
         let mut closing = drain.reached(Phase::Closing);
         drain.spawn(async move {
             loop {
                 tokio::select! {
                     () = &mut closing => return,
-                    () = tokio::time::sleep(pause) => pool.prune(),
+                    () = tokio::time::sleep(pause) => match pool.upgrade() {
+                        Some(pool) => pool.prune(),
+                        None => return,
+                    },
                 }
             }
         });

@@ -43,6 +43,11 @@ impl Health {
         self.has_answered.load(Ordering::Acquire)
     }
 
+    /// Begins with the findings about another upstream in whose place this one comes.
+    pub fn follow(&self, other: &Self) {
+        self.has_answered.store(other.has_answered(), Ordering::Release);
+    }
+
     /// How many questions in a row went unanswered.
     #[must_use]
     pub fn failures(&self) -> u32 {

@@ -11,21 +11,27 @@ const MOST: i64 = 50;
 /// A bucket that calls fill and retries empty.
 pub struct Budget {
     units: AtomicI64,
-    percent: i64,
+    percent: AtomicI64,
 }
 
 impl Budget {
     /// A budget of `percent` retries per hundred calls; it starts with ten retries, for upstreams with few calls.
     #[must_use]
     pub fn new(percent: u8) -> Self {
-        Self { units: AtomicI64::new(if percent == 0 { 0 } else { 10 * COST }), percent: i64::from(percent) }
+        let units = AtomicI64::new(if percent == 0 { 0 } else { 10 * COST });
+        Self { units, percent: AtomicI64::new(i64::from(percent)) }
+    }
+
+    /// Changes the percentage, for the calls to come.
+    pub fn set_percent(&self, percent: u8) {
+        self.percent.store(i64::from(percent), Ordering::Relaxed);
     }
 
     /// Counts a call.
     pub fn earn(&self) {
         // A lost race overshoots by a few calls' worth, which is harmless.
         if self.units.load(Ordering::Relaxed) < MOST * COST {
-            self.units.fetch_add(self.percent, Ordering::Relaxed);
+            self.units.fetch_add(self.percent.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 

@@ -47,6 +47,7 @@ mod otlp;
 mod pool;
 mod protection;
 mod records;
+mod reload;
 mod service;
 mod streaming;
 mod upgrade;

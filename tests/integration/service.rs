@@ -15,7 +15,7 @@ use touchline::{
         h1::Limits,
         listener::{Gate, bind},
         problem,
-        serve::{self, Serving},
+        serve::{self, Serving, Terms},
     },
     telemetry::ListenerStats,
 };
@@ -77,8 +77,10 @@ fn start() -> (std::net::SocketAddr, Arc<Panicking>, Drain) {
     let serving = Serving {
         service: Arc::clone(&service),
         gate: Gate::new(100, 0, Arc::new(ListenerStats::default())),
-        limits: Arc::new(Limits::downstream(&limits, config::Underscores::Drop)),
-        http2: Some(Arc::new(limits.http2)),
+        terms: Terms::shared(
+            Arc::new(Limits::downstream(&limits, config::Underscores::Drop)),
+            Some(Arc::new(limits.http2)),
+        ),
         drain: drain.clone(),
         buffers: Arc::default(),
     };

@@ -105,6 +105,6 @@ impl Admin {
         if template == UNMATCHED {
             return None;
         }
-        self.routes.iter().find(takes).map(brief_yaml)
+        self.terms().routes.iter().find(takes).map(brief_yaml)
     }
 }

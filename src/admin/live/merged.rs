@@ -21,7 +21,7 @@ struct Gathered {
 /// Asks the other pods and adds up. Their answers have a deadline, so this takes no longer than that.
 pub(super) async fn sections(admin: &Admin, window: Window) -> Vec<(&'static str, String)> {
     let target = format!("/api/v1/merge?window={}", window.as_str());
-    let answers = match &admin.sources.peers {
+    let answers = match &admin.terms().sources.peers {
         Some(peers) => peers.ask(&target).await,
         None => Vec::new(),
     };

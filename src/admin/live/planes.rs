@@ -56,9 +56,9 @@ impl Cache {
     /// None without an ingress plane.
     pub(super) fn new(moment: &Moment<'_>) -> Option<Self> {
         let admin = moment.admin;
-        admin.sources.backend.as_ref()?;
+        admin.terms().sources.backend.as_ref()?;
         let (counted, sizes) = (&moment.cache, admin.telemetry.cache_sizes().unwrap_or_default());
-        let is = |mode| admin.cache_mode == mode;
+        let is = |mode| admin.terms().cache_mode == mode;
         Some(Self {
             mode: if is(CacheMode::Off) {
                 "off".into()
@@ -68,7 +68,7 @@ impl Cache {
                 "serve".into()
             },
             hit_percent: rate(counted.hit_rate_percent()),
-            target_percent: admin.cache_hit_target,
+            target_percent: admin.terms().cache_hit_target,
             lookups: counted.hits() + counted.misses(),
             hits: counted.hits(),
             misses: counted.misses(),
@@ -157,7 +157,7 @@ pub(super) struct Backend {
 
 impl Backend {
     pub(super) fn new(moment: &Moment<'_>) -> Option<Self> {
-        let (address, places) = moment.admin.backend_facts.clone()?;
+        let (address, places) = moment.admin.terms().backend_facts.clone()?;
         let upstreams = moment.admin.telemetry.upstreams();
         let stats: &UpstreamStats = upstreams.iter().find(|stats| stats.name() == "backend")?;
         Some(Self {
@@ -232,7 +232,7 @@ impl Claude {
     /// The calls of this pod. What is to be added to that of others needs all reasons.
     pub(super) fn part(moment: &Moment<'_>) -> Option<Self> {
         let telemetry = &moment.admin.telemetry;
-        let (stats, mode) = (telemetry.claude()?, moment.admin.claude_mode?);
+        let (stats, mode) = (telemetry.claude()?, moment.admin.terms().claude_mode?);
         let totals = stats.totals();
         let [whole, first] = telemetry.call_times(moment.window, moment.now)?;
         let p95 = |summary: Summary| (summary.count > 0).then(|| thousandths(summary.p95_ms()));

@@ -182,7 +182,7 @@ impl<'a> Moment<'a> {
             window: self.window.as_str().into(),
             covered_s: thousandths(telemetry.covered(self.window, self.now).as_secs_f64()),
             scope: "pod".into(),
-            can_merge: self.admin.sources.peers.is_some(),
+            can_merge: self.admin.terms().sources.peers.is_some(),
             peers: None,
         }
     }
@@ -197,7 +197,7 @@ impl<'a> Moment<'a> {
         Health {
             score: self.verdict.score,
             status: self.verdict.status().as_str().into(),
-            headline: match self.admin.sources.health.ready() {
+            headline: match self.admin.terms().sources.health.ready() {
                 Ok(()) => headline(&self.verdict),
                 Err(why) => {
                     format!("Not ready, traffic is sent elsewhere: {why}. {}", headline(&self.verdict))
@@ -213,7 +213,7 @@ impl<'a> Moment<'a> {
         let telemetry = &self.admin.telemetry;
         let is_named = |code: Code| self.verdict.reasons.iter().any(|reason| reason.code == code);
         let mut fine = Vec::new();
-        if self.admin.sources.health.ready().is_ok() {
+        if self.admin.terms().sources.health.ready().is_ok() {
             fine.push("ready for traffic".to_owned());
         }
         for stats in telemetry.upstreams().iter().filter(|_| !is_named(Code::BackendDown)) {
@@ -225,7 +225,7 @@ impl<'a> Moment<'a> {
             fine.push(format!("Redis answers in {ms:.2} ms"));
         }
         let hit_rate = self.cache.hit_rate_percent();
-        if let Some(rate) = hit_rate.filter(|rate| *rate >= f64::from(self.admin.cache_hit_target)) {
+        if let Some(rate) = hit_rate.filter(|rate| *rate >= f64::from(self.admin.terms().cache_hit_target)) {
             fine.push(format!("{rate:.1} % of lookups are hits"));
         }
         if let Some(burn) = telemetry.burn_view(self.now).burn_1h.filter(|burn| *burn <= 1.0) {

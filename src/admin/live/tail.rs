@@ -94,7 +94,7 @@ impl Admin {
 
     /// A path as far as it may be shown.
     pub(super) fn shown_path(&self, path: &str, route: &RouteStats) -> Option<String> {
-        match self.paths {
+        match self.terms().paths {
             ShownPaths::Template => None,
             ShownPaths::Masked => Some(masked(path, Some(route.template()))),
             ShownPaths::Full => Some(path.to_owned()),

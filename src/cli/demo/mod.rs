@@ -36,14 +36,14 @@ use self::{
 };
 use super::client::{Call, Client};
 use crate::{
-    app::{App, Running},
+    app::{App, Running, Surroundings},
     config::{self, Loaded, Problems, Underscores},
     net::{
         Service,
         drain::{Drain, Phase},
         h1,
         listener::{self, Gate},
-        serve::{self, Serving},
+        serve::{self, Serving, Terms},
         signal::Signals,
     },
     telemetry::ListenerStats,
@@ -141,7 +141,7 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 fn start_proxy(plan: &Plan) -> anyhow::Result<Running> {
     let loaded =
         load(plan).map_err(|problems| anyhow!("loading the configuration of the demo: {problems}"))?;
-    App::start(loaded, None).context("starting the proxy of the demo")
+    App::start(loaded, Surroundings::default()).context("starting the proxy of the demo")
 }
 
 fn load(plan: &Plan) -> Result<Loaded, Problems> {
@@ -244,8 +244,7 @@ fn pretended<S: Service>(socket: TcpListener, service: Arc<S>, drain: &Drain) ->
     let serving = Serving {
         service,
         gate: Gate::new(limits.connections, 0, Arc::new(ListenerStats::default())),
-        limits: Arc::new(h1::Limits::downstream(&limits, Underscores::Forward)),
-        http2: None,
+        terms: Terms::shared(Arc::new(h1::Limits::downstream(&limits, Underscores::Forward)), None),
         buffers: Arc::default(),
         drain: drain.clone(),
     };

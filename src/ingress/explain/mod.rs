@@ -261,7 +261,7 @@ impl Explainer {
             methods: written.map(|written| written.methods.clone()).unwrap_or_default(),
             host: written.and_then(|written| written.host.clone()),
             near: near(
-                &self.core.ingress.table.load(),
+                &self.core.ingress.table,
                 route,
                 &exchange.parts.method,
                 exchange.host.as_bytes(),
@@ -346,7 +346,7 @@ fn refrains(exchange: &Exchange, fetches: bool) -> Option<&'static str> {
 }
 
 fn denied_by(exchange: &Exchange) -> Option<String> {
-    let table = exchange.ingress().table.load();
+    let table = &exchange.ingress().table;
     let denying = table.denies(&exchange.parts.method, exchange.host.as_bytes(), exchange.parts.uri.path());
     denying.and_then(|route: &Arc<Route>| route.index).map(route_place)
 }

@@ -109,7 +109,7 @@ impl KeyRing {
 
 /// Looks at the files of keys from time to time, until shutdown. Not on a thread that serves clients.
 pub fn spawn(ingress: Arc<Ingress>, drain: &Drain) {
-    if ingress.table.load().rings().is_empty() {
+    if ingress.table.rings().is_empty() {
         return;
     }
     let mut closing = drain.reached(Phase::Closing);
@@ -119,7 +119,7 @@ pub fn spawn(ingress: Arc<Ingress>, drain: &Drain) {
                 () = &mut closing => return,
                 () = tokio::time::sleep(LOOK) => {}
             }
-            for ring in ingress.table.load().rings() {
+            for ring in ingress.table.rings() {
                 ring.look();
             }
         }

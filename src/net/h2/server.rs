@@ -48,10 +48,10 @@ pub async fn serve<I: Io, S: Service>(
     ahead: BytesMut,
     peer: SocketAddr,
     serving: &Serving<S>,
-    limits: &Http2Limits,
+    (limits, http2): (&Arc<h1::Limits>, &Http2Limits),
 ) {
-    let socket = Socket::new(io, ahead, limits);
-    carry(&socket, peer, serving, limits).await;
+    let socket = Socket::new(io, ahead, http2);
+    carry(&socket, peer, serving, (limits, http2)).await;
     if let Standing::Flooded(flood) = socket.standing() {
         debug!(%peer, limit = flood.as_str(), "an HTTP/2 client was over a limit and its connection is closed");
         serving.service.flooded(flood.as_str());
@@ -64,11 +64,11 @@ async fn carry<I: Io, S: Service>(
     socket: &Socket<I>,
     peer: SocketAddr,
     serving: &Serving<S>,
-    limits: &Http2Limits,
+    (limits, http2): (&Arc<h1::Limits>, &Http2Limits),
 ) {
     let service = {
         let (service, drain) = (Arc::clone(&serving.service), serving.drain.clone());
-        let limits = Arc::clone(&serving.limits);
+        let limits = Arc::clone(limits);
         service_fn(move |request| {
             let (service, draining, limits) =
                 (Arc::clone(&service), drain.is_draining(), Arc::clone(&limits));
@@ -78,7 +78,7 @@ async fn carry<I: Io, S: Service>(
         })
     };
     let io = TokioIo::new(socket.handle());
-    let mut connection = pin!(builder(serving, limits).serve_connection(io, service));
+    let mut connection = pin!(builder(&serving.drain, limits, http2).serve_connection(io, service));
     let mut leave = Leave::new(&serving.drain);
     poll_fn(|cx| {
         loop {
@@ -148,21 +148,21 @@ impl<'a> Leave<'a> {
     }
 }
 
-fn builder<S>(serving: &Serving<S>, limits: &Http2Limits) -> http2::Builder<Spawner> {
+fn builder(drain: &Drain, limits: &h1::Limits, http2: &Http2Limits) -> http2::Builder<Spawner> {
     let window = |size: ByteSize| u32::try_from(size.bytes()).unwrap_or(u32::MAX);
-    let mut builder = http2::Builder::new(Spawner(serving.drain.clone()));
+    let mut builder = http2::Builder::new(Spawner(drain.clone()));
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams)
-        .initial_stream_window_size(window(limits.stream_window))
-        .initial_connection_window_size(window(limits.connection_window))
-        .max_frame_size(window(limits.frame).max(16 * 1024))
-        .max_header_list_size(window(limits.header_list))
-        .max_pending_accept_reset_streams(limits.resets_pending as usize)
-        .max_local_error_reset_streams(limits.resets.saturating_mul(RESETS_OF_A_LIFE) as usize)
+        .max_concurrent_streams(http2.streams)
+        .initial_stream_window_size(window(http2.stream_window))
+        .initial_connection_window_size(window(http2.connection_window))
+        .max_frame_size(window(http2.frame).max(16 * 1024))
+        .max_header_list_size(window(http2.header_list))
+        .max_pending_accept_reset_streams(http2.resets_pending as usize)
+        .max_local_error_reset_streams(http2.resets.saturating_mul(RESETS_OF_A_LIFE) as usize)
         .max_send_buf_size(64 * 1024)
-        .keep_alive_interval(serving.limits.keep_alive)
-        .keep_alive_timeout(serving.limits.header_timeout);
+        .keep_alive_interval(limits.keep_alive)
+        .keep_alive_timeout(limits.header_timeout);
     builder
 }
 

@@ -7,7 +7,10 @@ use std::{
     collections::VecDeque,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -109,9 +112,9 @@ impl ChannelState {
 pub struct Channel {
     name: Arc<str>,
     kind: ReceiverKind,
-    least: AlertSeverity,
-    sender: Sender,
-    post: Arc<dyn Post>,
+    way: Mutex<Arc<Way>>,
+    /// Set when the receiver is configured no longer.
+    is_retired: AtomicBool,
     queue: Mutex<VecDeque<Waiting>>,
     wake: Notify,
     outcomes: [Counter; Outcome::COUNT],
@@ -138,6 +141,13 @@ impl Clock {
         let since = now.saturating_duration_since(self.start).as_millis();
         self.start_ms.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
     }
+}
+
+/// How the receiver is told, by the configuration in force.
+struct Way {
+    least: AlertSeverity,
+    sender: Sender,
+    post: Arc<dyn Post>,
 }
 
 struct Waiting {
@@ -184,9 +194,8 @@ impl Channel {
         Self {
             name: Arc::from(name),
             kind,
-            least,
-            sender,
-            post,
+            way: Mutex::new(Arc::new(Way { least, sender, post })),
+            is_retired: AtomicBool::new(false),
             queue: Mutex::default(),
             wake: Notify::new(),
             outcomes: [const { Counter::new() }; Outcome::COUNT],
@@ -206,8 +215,26 @@ impl Channel {
         self.kind
     }
 
-    pub(super) const fn least(&self) -> AlertSeverity {
-        self.least
+    pub(super) fn least(&self) -> AlertSeverity {
+        self.way().least
+    }
+
+    /// Goes on as another one for the same receiver would; what waits is sent that way.
+    pub(super) fn renew(&self, other: &Self) {
+        let way = other.way();
+        *self.way.lock() = way;
+        self.wake.notify_one();
+    }
+
+    /// Ends [`Self::run`], as the receiver is configured no longer.
+    pub(super) fn retire(&self) {
+        self.is_retired.store(true, Relaxed);
+        self.queue.lock().clear();
+        self.wake.notify_one();
+    }
+
+    fn way(&self) -> Arc<Way> {
+        Arc::clone(&self.way.lock())
     }
 
     /// Messages that wait.
@@ -236,7 +263,7 @@ impl Channel {
     pub async fn run(&self, closing: impl Future<Output = ()>) {
         let mut closing = std::pin::pin!(closing);
         let mut rest = REST.0;
-        loop {
+        while !self.is_retired.load(Relaxed) {
             let step = async {
                 if self.queued() == 0 {
                     self.wake.notified().await;
@@ -266,7 +293,8 @@ impl Channel {
     async fn send_first(&self) -> bool {
         let Some((number, body)) = self.first() else { return true };
         let id = format!("{:016x}-{number}", self.series);
-        let result = timeout(DEADLINE, self.post.post(body, &id)).await;
+        let way = self.way();
+        let result = timeout(DEADLINE, way.post.post(body, &id)).await;
         let result = result.unwrap_or(Err(PostError::Unreachable("it took longer than 10 s")));
         self.note(&result);
         let is_done = result.as_ref().err().is_none_or(|error| !error.is_retryable());
@@ -284,7 +312,7 @@ impl Channel {
         let queue = self.queue.lock();
         let first = queue.front()?;
         let now_ms = self.unix.ms(Instant::now());
-        let body = render(self.kind, &self.name, &first.message, &self.sender, now_ms);
+        let body = render(self.kind, &self.name, &first.message, &self.way().sender, now_ms);
         Some((first.number, Bytes::from(body)))
     }
 

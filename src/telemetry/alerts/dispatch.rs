@@ -96,6 +96,17 @@ impl Dispatcher {
         Self { terms, desks: addressees.iter().map(desk).collect(), history: HashMap::new() }
     }
 
+    /// Goes on from where one for other receivers stands. `places` are those that each of its own had there.
+    pub(super) fn succeed(&mut self, mut old: Self, places: &[Option<usize>]) {
+        for (desk, place) in self.desks.iter_mut().zip(places) {
+            if let Some(known) = place.and_then(|place| old.desks.get_mut(place)) {
+                desk.told = std::mem::take(&mut known.told);
+                desk.groups = std::mem::take(&mut known.groups);
+            }
+        }
+        self.history = old.history;
+    }
+
     /// What is to be told now, with the places of its receivers.
     pub(super) fn tick(&mut self, moment: &Moment<'_>) -> Vec<(usize, Message)> {
         let (started, calmed) = self.note_changes(moment);

@@ -26,6 +26,7 @@ const LONGEST_KEEP_MS: u64 = 300_000;
 
 /// Why an alert is over although nobody saw a good reading.
 const WITHOUT_DATA: &str = "closed after an hour without data";
+const WITHOUT_RULE: &str = "closed as its rule is configured no longer";
 
 /// What became of an alert.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub(super) struct Engine {
     alerts: Vec<HashMap<Labels, Alert>>,
     last_ms: Option<u64>,
     resolved: VecDeque<Arc<Notice>>,
+    /// Alerts that fired under rules of a configuration before, to be closed.
+    orphans: Vec<Notice>,
     /// Alerts that did not fit.
     pub(super) dropped: u64,
 }
@@ -71,7 +74,33 @@ impl Engine {
     pub(super) fn new(rules: Vec<Rule>, interval_ms: u64) -> Self {
         let alerts = rules.iter().map(|_| HashMap::new()).collect();
         let keep_ms = interval_ms.saturating_mul(2).min(LONGEST_KEEP_MS);
-        Self { rules, interval_ms, keep_ms, alerts, last_ms: None, resolved: VecDeque::new(), dropped: 0 }
+        Self {
+            rules,
+            interval_ms,
+            keep_ms,
+            alerts,
+            last_ms: None,
+            resolved: VecDeque::new(),
+            orphans: Vec::new(),
+            dropped: 0,
+        }
+    }
+
+    /// Goes on from where one with other rules stands: an alert stays what it is where its rule is still there.
+    pub(super) fn succeed(&mut self, old: Self) {
+        let is_same = |a: &Rule, b: &Rule| (&a.name, a.severity, a.metric) == (&b.name, b.severity, b.metric);
+        for (rule, alerts) in old.rules.iter().zip(old.alerts) {
+            let place = self.rules.iter().position(|new| is_same(new, rule));
+            match place.and_then(|place| self.alerts.get_mut(place)) {
+                Some(place) => *place = alerts,
+                None => {
+                    let fired = alerts.into_values().filter(|alert| alert.is_firing);
+                    self.orphans.extend(fired.map(|alert| alert.notice));
+                }
+            }
+        }
+        self.orphans.extend(old.orphans);
+        (self.last_ms, self.resolved, self.dropped) = (old.last_ms, old.resolved, old.dropped);
     }
 
     pub(super) fn rules(&self) -> &[Rule] {
@@ -83,7 +112,8 @@ impl Engine {
         let since = self.last_ms.map_or(0, |last| now_ms.saturating_sub(last));
         let step_ms = since.min(self.interval_ms.saturating_mul(2));
         self.last_ms = Some(now_ms);
-        let mut changes = Vec::new();
+        let mut changes: Vec<_> =
+            self.orphans.drain(..).map(|notice| over(notice, now_ms, Some(WITHOUT_RULE))).collect();
         let mut count = self.alerts.iter().map(HashMap::len).sum::<usize>();
         for (rule, alerts) in self.rules.iter().zip(&mut self.alerts) {
             let mut seen = HashSet::new();
@@ -163,6 +193,11 @@ impl Engine {
     }
 }
 
+fn over(notice: Notice, now_ms: u64, reason: Option<&'static str>) -> Change {
+    let notice = Notice { status: Status::Resolved, resolved_ms: Some(now_ms), reason, ..notice };
+    Change { notice: Arc::new(notice), is_firing: false }
+}
+
 fn apply(
     step: Step,
     alerts: &mut HashMap<Labels, Alert>,
@@ -184,11 +219,8 @@ fn apply(
             }
         }
         Step::Ends(reason) => {
-            if let Some(Alert { mut notice, .. }) = alerts.remove(labels) {
-                notice.status = Status::Resolved;
-                notice.resolved_ms = Some(now_ms);
-                notice.reason = reason;
-                changes.push(Change { notice: Arc::new(notice), is_firing: false });
+            if let Some(Alert { notice, .. }) = alerts.remove(labels) {
+                changes.push(over(notice, now_ms, reason));
             }
         }
     }

@@ -118,6 +118,13 @@ impl Board {
         *self.objective.write() = Some(objective);
     }
 
+    /// Forgets everything: alerts are off from now on.
+    pub(super) fn close(&self) {
+        self.channels.write().clear();
+        *self.objective.write() = None;
+        self.items.write().clear();
+    }
+
     /// Takes the state of a moment. `told` are the alerts that a receiver was just told of.
     pub(super) fn publish(
         &self,

@@ -97,7 +97,6 @@ impl Watch {
             })
             .collect();
         let objective = f64::from(alerts.slo.objective.millionths()) / 1e6;
-        telemetry.alerts.open(&channels, objective);
         let engine = Engine::new(rules::compile(config), ms(alerts.interval));
         let addressees: Vec<_> = channels
             .iter()
@@ -131,14 +130,56 @@ impl Watch {
         self.channels.clone()
     }
 
-    /// Looks at everything once an interval, until `closing`.
-    pub async fn run(mut self, closing: impl Future<Output = ()>) {
-        let mut closing = std::pin::pin!(closing);
+    /// Goes on from where the watch of another configuration stands: what fires is not told again, and what waits for a
+    /// receiver that is still there is sent. Returns the ways to receivers that are new.
+    pub fn succeed(&mut self, old: Self) -> Vec<Arc<Channel>> {
+        let Self { engine, dispatcher, channels, held, clock, .. } = old;
+        let mut fresh = Vec::new();
+        let mut places = Vec::new();
+        for channel in &mut self.channels {
+            let is_same = |old: &Arc<Channel>| (old.name(), old.kind()) == (channel.name(), channel.kind());
+            let place = channels.iter().position(is_same);
+            match place.and_then(|place| channels.get(place)) {
+                Some(known) => {
+                    known.renew(channel);
+                    *channel = Arc::clone(known);
+                }
+                None => fresh.push(Arc::clone(channel)),
+            }
+            places.push(place);
+        }
+        for (place, channel) in channels.iter().enumerate() {
+            if !places.contains(&Some(place)) {
+                channel.retire();
+            }
+        }
+        self.engine.succeed(engine);
+        self.dispatcher.succeed(dispatcher, &places);
+        (self.held, self.clock) = (held, clock);
+        fresh
+    }
+
+    /// Shows its receivers where alerts are read, in the place of those of a watch before.
+    pub fn show(&self) {
+        self.telemetry.alerts.open(&self.channels, self.objective);
+    }
+
+    /// Ends without a successor: nothing is watched any more, and nothing shown.
+    pub async fn close(&mut self) {
+        self.leave().await;
+        self.channels.iter().for_each(|channel| channel.retire());
+        self.telemetry.alerts.close();
+    }
+
+    /// Looks at everything once an interval, until `until`. It can be called again after that.
+    pub async fn run(&mut self, until: impl Future<Output = ()>) {
+        self.show();
+        let mut until = std::pin::pin!(until);
         let mut next = Instant::now() + self.interval;
         loop {
             tokio::select! {
                 biased;
-                () = &mut closing => return self.leave().await,
+                () = &mut until => return,
                 () = tokio::time::sleep_until(next) => {}
             }
             // Steps are even, however late a look is: a time that is just reached must not wait for another step. But for a
@@ -152,7 +193,7 @@ impl Watch {
     }
 
     /// Gives all names back, so that other replicas take over at once.
-    async fn leave(&mut self) {
+    pub async fn leave(&mut self) {
         let Some(claim) = &self.claim else { return };
         let deadline = Instant::now() + LAST_WORDS;
         for id in self.held.drain() {

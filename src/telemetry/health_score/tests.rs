@@ -127,7 +127,7 @@ async fn a_dead_backend_and_a_rejected_file_are_named_and_the_score_never_falls_
     backend.set_up(true, Some(1.0));
     assert_eq!(score(&telemetry).score, 100);
 
-    telemetry.config_rejected();
+    telemetry.config_rejected("no");
     backend.set_breaker(BreakerState::Open);
     let health = score(&telemetry);
     assert_eq!(codes(&health), [(Code::BackendDown, 50), (Code::ConfigRejected, 5)]);
@@ -139,7 +139,7 @@ async fn a_dead_backend_and_a_rejected_file_are_named_and_the_score_never_falls_
     assert_eq!(health.score, 0);
     assert_eq!(codes(&health)[0], (Code::BackendDown, 50));
     assert!(health.reasons[0].text.contains("health probes"));
-    telemetry.config_accepted("abc");
+    telemetry.config_accepted("abc", &[]);
     backend.set_up(true, Some(1.0));
     backend.set_breaker(BreakerState::Closed);
     advance(Duration::from_secs(600)).await;

@@ -98,7 +98,7 @@ fn watched(telemetry: &Arc<Telemetry>) -> Option<Watch> {
     let receiver = config::Receiver { slack: Some(hook), ..config::Receiver::default() };
     let alerts = config::Alerts { notify: vec![receiver], ..config::Alerts::default() };
     let config = config::Telemetry { alerts, ..config::Telemetry::default() };
-    Watch::new(telemetry, &config, vec![Arc::new(Nobody)], None)
+    Watch::new(telemetry, &config, vec![Arc::new(Nobody)], None).inspect(Watch::show)
 }
 
 #[test]

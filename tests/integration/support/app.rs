@@ -1,17 +1,18 @@
 //! The proxy under test: an instance of its own per test, on ports of its own.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
 use serde_json::Value;
 use touchline::{
-    app::{App, Running},
-    config,
+    app::{App, Running, Surroundings},
+    config::{self, Loaded, Watched},
     telemetry::Capture,
 };
 
 use super::{backend::Backend, client, until};
 
 /// A configuration in the making. Values are YAML in flow style.
+#[derive(Clone)]
 pub(crate) struct Setup {
     top: BTreeMap<String, String>,
     ingress: BTreeMap<String, String>,
@@ -98,8 +99,21 @@ impl Setup {
     pub(crate) fn start(&self) -> Proxy {
         let loaded = config::load_str("test.yaml", &self.yaml(), &|_| None);
         let loaded = loaded.unwrap_or_else(|problems| panic!("{problems}\n{}", self.yaml()));
+        Self::run(loaded, None)
+    }
+
+    /// Starts by a file that holds this, and has it looked at for changes.
+    pub(crate) fn start_watching(&self, path: &Path) -> Proxy {
+        let loaded = config::load_file(path);
+        let loaded = loaded.unwrap_or_else(|problems| panic!("{problems}\n{}", self.yaml()));
+        Self::run(loaded, Some(Watched::new(path.to_owned())))
+    }
+
+    fn run(loaded: Loaded, file: Option<Watched>) -> Proxy {
         let log = Capture::default();
-        let running = App::start(loaded, Some(Box::new(log.clone()))).unwrap();
+        let surroundings =
+            Surroundings { access_log: Some(Box::new(log.clone())), file, ..Surroundings::default() };
+        let running = App::start(loaded, surroundings).unwrap();
         let address = |found: Option<SocketAddr>| found.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
         Proxy {
             address: address(running.ingress()),
@@ -163,6 +177,13 @@ impl Proxy {
             client::request_text("POST", path, kind, body).replace("coach.example", "localhost"),
         )
         .await
+    }
+
+    /// Posts to the control listener with a token.
+    pub(crate) async fn post_with(&self, path: &str, token: &str) -> client::Answer {
+        let fields: &[&str] = &["Content-Length: 0", &format!("Authorization: Bearer {token}")];
+        let text = client::request_text("POST", path, fields, "").replace("coach.example", "localhost");
+        client::raw(self.control, text).await
     }
 
     /// Drains and stops on a thread of its own; the handle ends with the proxy.

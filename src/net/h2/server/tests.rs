@@ -18,7 +18,7 @@ use crate::{
         drain::{Drain, Phase},
         h1,
         listener::Gate,
-        serve::Serving,
+        serve::{Serving, Terms},
     },
     telemetry::ListenerStats,
 };
@@ -100,17 +100,18 @@ impl Client {
         let (mut io, theirs) = tokio::io::duplex(256 * 1024);
         let (service, drain) = (Arc::new(Echo::default()), Drain::new());
         let seen = Arc::clone(&service.seen);
+        let bounds = h1::Limits::downstream(&config::Limits::default(), config::Underscores::Drop);
+        let bounds = Arc::new(bounds);
         let serving = Serving {
             service,
             gate: Gate::new(1, 0, Arc::new(ListenerStats::default())),
-            limits: Arc::new(h1::Limits::downstream(&config::Limits::default(), config::Underscores::Drop)),
-            http2: None,
+            terms: Terms::shared(Arc::clone(&bounds), None),
             buffers: Arc::default(),
             drain: drain.clone(),
         };
         let served = drain.spawn(async move {
             let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-            serve(theirs, BytesMut::from(PREFACE), peer, &serving, &limits).await;
+            serve(theirs, BytesMut::from(PREFACE), peer, &serving, (&bounds, &limits)).await;
         });
         io.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
         Self { io, seen, served, drain }

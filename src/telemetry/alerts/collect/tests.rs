@@ -147,14 +147,14 @@ async fn redis_and_the_configuration_are_yes_or_no() {
     let stats = Arc::new(RedisStats::new("redis:6379"));
     telemetry.watch_redis(Arc::clone(&stats));
     stats.set_up(false, Some("connection refused".to_owned()));
-    telemetry.config_rejected();
+    telemetry.config_rejected("no");
 
     let redis = read(&telemetry, AlertMetric::RedisDown);
     assert_eq!((redis[0].value, redis[0].note.as_deref()), (1.0, Some("connection refused")));
     assert_eq!(read(&telemetry, AlertMetric::ConfigRejected)[0].value, 1.0);
 
     stats.set_up(true, None);
-    telemetry.config_accepted("hash");
+    telemetry.config_accepted("hash", &[]);
     assert_eq!(read(&telemetry, AlertMetric::RedisDown)[0].value, 0.0);
     assert_eq!(read(&telemetry, AlertMetric::ConfigRejected)[0].value, 0.0);
 }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::{Claim, Holding, Post, Releasing, Watch};
 use crate::{
     config::{self, load_str},
+    net::drain::Drain,
     telemetry::{
         Facts, Method, Record, RedisStats, Telemetry,
         alerts::{AlertsView, Posting, Status},
@@ -91,7 +92,7 @@ fn pod(start: Instant, claim: Option<Arc<dyn Claim>>) -> (Pod, impl Future<Outpu
         let said = Arc::clone(&said);
         Arc::new(Receiver { index, start, said }) as Arc<dyn Post>
     });
-    let watch = Watch::new(&telemetry, &config, posts.collect(), claim).unwrap();
+    let mut watch = Watch::new(&telemetry, &config, posts.collect(), claim).unwrap();
     let channels = watch.channels();
     let running = async move {
         let first = channels[0].run(std::future::pending());
@@ -251,4 +252,58 @@ async fn alerts_that_are_off_are_watched_by_nobody() {
 
     assert!(Watch::new(&telemetry, &config, Vec::new(), None).is_none());
     assert_eq!(telemetry.alerts_view(Instant::now()), AlertsView::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_of_another_configuration_goes_on_where_the_one_before_stands() {
+    let telemetry = Telemetry::new(&config::Telemetry::default(), Facts::default(), None);
+    let redis = Arc::new(RedisStats::new("redis:6379"));
+    telemetry.watch_redis(Arc::clone(&redis));
+    redis.set_up(true, None);
+    redis.set_up(false, Some("connection refused".to_owned()));
+    let (start, said) = (Instant::now(), Said::default());
+    let watch = |rules: &str| {
+        let text = format!("{CONFIG}    rules: {rules}\n");
+        let config = load_str("proxy.yaml", &text, &|_| Some("https://hook.example/x".to_owned()));
+        let config = config.unwrap().config.telemetry;
+        let posts =
+            (0..2).map(|index| Arc::new(Receiver { index, start, said: Arc::clone(&said) }) as Arc<dyn Post>);
+        Watch::new(&telemetry, &config, posts.collect(), None).unwrap()
+    };
+    let heard = |index: usize| said.lock().iter().filter(|(_, at, _)| *at == index).count();
+    let fires = || {
+        let view = telemetry.alerts_view(Instant::now());
+        view.items
+            .iter()
+            .filter(|item| item.state == Status::Firing)
+            .map(|item| item.rule.to_string())
+            .collect::<Vec<_>>()
+    };
+    let mut first = watch("{}");
+    let tasks = Drain::new();
+    for channel in first.channels() {
+        tasks.spawn(async move { channel.run(std::future::pending()).await });
+    }
+    first.run(sleep(Duration::from_secs(600))).await;
+    assert_eq!(fires(), ["redis_down"]);
+    let told = heard(0);
+    assert!(told > 0);
+
+    // Another limit of another rule: what fires goes on, and nobody hears of it again.
+    let mut second = watch("{ errors_5xx: { critical: 50% } }");
+    assert!(second.succeed(first).is_empty(), "the receivers are the ones that were there");
+    second.run(sleep(Duration::from_secs(120))).await;
+    assert_eq!((fires(), heard(0)), (vec!["redis_down".to_owned()], told));
+
+    // Without its rule it is over, and that is told.
+    let mut third = watch("{ redis_down: off }");
+    assert!(third.succeed(second).is_empty());
+    third.run(sleep(Duration::from_secs(120))).await;
+    assert_eq!((fires(), heard(0)), (Vec::new(), told + 1));
+    let view = telemetry.alerts_view(Instant::now());
+    let over = view.items.iter().find(|item| &*item.rule == "redis_down").unwrap();
+    assert_eq!(over.reason, Some("closed as its rule is configured no longer"));
+
+    third.close().await;
+    assert!(telemetry.alerts_view(Instant::now()).items.is_empty());
 }
