@@ -95,7 +95,7 @@ a native sidecar gets its own SIGTERM for only then.
     preStop:
       exec:
         {{- if or $control.listen $control.token }}
-        command: [/usr/local/bin/touchline, drain, --config, /etc/touchline/proxy.yaml, --wait, {{ $v.lifecycle.drainWait }}]
+        command: [/usr/local/bin/touchline, drain, --wait, {{ $v.lifecycle.drainWait }}, --config, /etc/touchline/proxy.yaml]
         {{- else }}
         command: [/usr/local/bin/touchline, drain, --wait, {{ $v.lifecycle.drainWait }}]
         {{- end }}
@@ -116,24 +116,39 @@ a native sidecar gets its own SIGTERM for only then.
     {{- end }}
 {{- end -}}
 
-{{/* Entries for the backend's env: where it finds what touchline stands in front of. Empty without such a plane. */}}
+{{/*
+Entries for the backend's env: where it finds what touchline stands in front of. Empty without such a plane. A backend that is
+told to use a proxy is told to leave us out.
+*/}}
 {{- define "touchline.env" -}}
 {{- $v := .Values.touchline | default .Values -}}
 {{- include "touchline.checkAlias" . -}}
-{{- $names := list -}}
+{{- $env := dict -}}
 {{- range ($v.backend | default dict).env -}}
-{{- $names = append $names .name -}}
+{{- $_ := set $env .name (.value | default "") -}}
 {{- end -}}
 {{- if $v.config.claude -}}
 {{- $port := include "touchline.port" (dict "listen" ($v.config.claude.listen | default "127.0.0.1:8081") "key" "claude.listen" "loopback" true) -}}
-{{- if not (has "ANTHROPIC_BASE_URL" $names) -}}
+{{- if not (hasKey $env "ANTHROPIC_BASE_URL") -}}
 - name: ANTHROPIC_BASE_URL
   value: http://127.0.0.1:{{ $port }}
 {{ end -}}
-{{- if not (has "NO_PROXY" $names) -}}
-- name: NO_PROXY
+{{- range $name, $proxies := dict "NO_PROXY" (list "HTTP_PROXY" "HTTPS_PROXY" "ALL_PROXY") "no_proxy" (list "http_proxy" "https_proxy" "all_proxy") -}}
+{{- if hasKey $env $name -}}
+{{- if not (or (contains "127.0.0.1" (get $env $name)) (eq "*" (get $env $name)) (not (get $env $name))) -}}
+{{- fail (printf "touchline: %s in backend.env does not name 127.0.0.1, so calls to Claude would go around touchline: add it" $name) -}}
+{{- end -}}
+{{- else -}}
+{{- $proxied := false -}}
+{{- range $proxies -}}
+{{- $proxied = or $proxied (hasKey $env .) -}}
+{{- end -}}
+{{- if $proxied -}}
+- name: {{ $name }}
   value: 127.0.0.1
 {{ end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -67,7 +67,7 @@ def kubectl(*arguments: str | Path, given: str | None = None, cwd: Path | None =
     return run([tool("kubectl"), *map(str, arguments)], given, cwd)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Reads as Kubernetes does: dates stay texts, `=` is a text, and a key that is there twice is an error."""
 
     yaml_implicit_resolvers = {
