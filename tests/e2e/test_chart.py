@@ -4,6 +4,7 @@ import copy
 import json
 import re
 
+import httpx
 import pytest
 import yaml
 
@@ -169,9 +170,19 @@ def test_the_services_of_a_careful_start():
     assert first["selector"] == second["selector"] == one(objects, "Deployment")["spec"]["selector"]["matchLabels"]
     test = one(objects, "Pod")["spec"]["containers"]
     assert [c["args"] for c in test] == [
-        ["probe", "--wait", "30s", "http://coach-touchline-proxied:80/api/challenges"],
-        ["probe", "--wait", "30s", "http://coach-touchline-admin:9090/readyz"],
+        ["probe", "--wait", "30s", "http://coach-touchline-proxied.prod.svc:80/api/challenges"],
+        ["probe", "--wait", "30s", "http://coach-touchline-admin.prod.svc:9090/readyz"],
     ]
+
+
+def test_touchline_answers_by_the_names_that_helm_test_calls(proxy):
+    for container in one(of_set("careful-start"), "Pod")["spec"]["containers"]:
+        url = httpx.URL(container["args"][-1])
+        port = proxy.admin_port if url.port == 9090 else proxy.port
+
+        answer = httpx.get(url.copy_with(host="127.0.0.1", port=port), headers={"Host": url.netloc.decode()}, trust_env=False)
+
+        assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("name", SETS)

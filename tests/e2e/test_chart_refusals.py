@@ -60,6 +60,7 @@ def test_a_typo_fails_lint_by_its_name(by, key, typo):
         ("selector.app=x", "1.33", "selector is for mode: config"),
         ("service.proxied=true,config.ingress.backend=unix:/run/x", "1.33", "config.ingress.backend has no port"),
         ("monitor.kind=ServiceMonitor,adminService.enabled=false", "1.33", "a ServiceMonitor scrapes the admin Service"),
+        ("test.path=/a,config.ingress.hosts[0]=x", "1.33", "helm test would call coach-touchline.prod.svc, which config.ingress.hosts"),
         ("files.proxy\\.yaml=x", "1.33", "files has proxy.yaml, which comes from config"),
     ],
 )
@@ -77,6 +78,7 @@ def test_what_cannot_work_is_refused_with_a_sentence(setting, version, sentence)
         ((), 60),
         (("lifecycle.terminationGracePeriodSeconds=55",), 55),
         (("lifecycle.drainWait=1m",), 100),
+        (("lifecycle.drainWait=1m", "config.control=off"), 60),
         (("config.drain.timeout=1500ms",), 40),
         (("lifecycle.backendShutdownSeconds=45", "config.drain.timeout=2m"), 190),
         (("config.drain.timeout=${T}", "lifecycle.terminationGracePeriodSeconds=90"), 90),

@@ -23,7 +23,10 @@ a native sidecar gets its own SIGTERM for only then.
 {{- if and $given (contains "${" $timeout) -}}
 {{- int $given -}}
 {{- else -}}
-{{- $ours := include "touchline.seconds" (dict "time" $v.lifecycle.drainWait "key" "lifecycle.drainWait") | int -}}
+{{- $ours := 0 -}}
+{{- if include "touchline.hasControl" . -}}
+{{- $ours = include "touchline.seconds" (dict "time" $v.lifecycle.drainWait "key" "lifecycle.drainWait") | int -}}
+{{- end -}}
 {{- $hook := max $ours (int $v.lifecycle.backendSleepSeconds) -}}
 {{- $end := include "touchline.seconds" (dict "time" $timeout "key" "config.drain.timeout") | int -}}
 {{- $least := add $hook (int $v.lifecycle.backendShutdownSeconds) $end -}}
