@@ -88,7 +88,7 @@ def test_the_notes_say_what_to_try_and_what_to_mind(tmp_path, by):
         "default": ["rollout status deployment/coach-touchline", "helm -n prod test coach", "config.cache.mode: observe"],
         "careful-start": ["touchline advise", "coach-touchline-proxied 8080:80", "set service.proxied to false"],
         "off": ["WARNING: config.control is off", "WARNING: the backend has no preStop hook"],
-        "config": ["touchline inject -f - | kubectl apply -f -", "ConfigMap touchline-config", "No PodMonitor is made"],
+        "config": [f"touchline inject --image registry.example/touchline:{VERSION} - | kubectl apply -f -", "ConfigMap touchline-config", "No PodMonitor is made"],
         "rollout": ["new pods are made"],
     }.items():
         text = notes(tmp_path, "-f", str(SETS[name]), by=by)
@@ -106,7 +106,7 @@ def test_what_the_charts_have_from_elsewhere_is_current():
 
 
 def test_chart_docs_finds_what_is_stale(tmp_path):
-    for part in ("charts", "monitoring", "scripts"):
+    for part in ("charts", "docs", "monitoring", "scripts"):
         shutil.copytree(ROOT / part, tmp_path / part, symlinks=True)
     for part in ("Cargo.toml", "proxy.schema.json"):
         shutil.copy(ROOT / part, tmp_path / part)
@@ -119,7 +119,7 @@ def test_chart_docs_finds_what_is_stale(tmp_path):
     stale = run([script, "--check"])
 
     assert stale.returncode == 1
-    for name in ("touchline/Chart.yaml", "touchline-lib/Chart.yaml", "_names.tpl", "touchline/values.schema.json"):
+    for name in ("touchline/Chart.yaml", "touchline-lib/Chart.yaml", "_names.tpl", "docs/kubernetes.md", "touchline/values.schema.json"):
         assert name in stale.stderr
     assert run([script]).returncode == 0 and run([script, "--check"]).returncode == 0
     schema.write_text(schema.read_text().replace('"identity_secret"', '"identity_key"'))
