@@ -231,6 +231,28 @@ def test_off_is_a_word_for_touchline():
     assert "lifecycle" not in sidecar_of(pod_of(objects))
 
 
+# What a reader of YAML may take for something else than the text that it is, and numbers that Go writes as 2e+06.
+AWKWARD = "yes no on off null ~ 1e3 0x10 0o7 010 1_000 12:30 2001-01-01 .5 +1 = << true 1.0 y #x - ${TAG}".split()
+
+
+@pytest.mark.parametrize("by", HELMS)
+def test_values_reach_touchline_as_they_were_written(by, tmp_path):
+    route = {"path": "/a", "cache": {"ttl": "1m", "tags": AWKWARD}}
+    config = {"ingress": {"routes": [route]}, "cache": {"max_new_keys": 2_000_000}, "telemetry": {"max_series": 10_000_000}}
+    values = tmp_path / "values.yaml"
+    # JSON, as PyYAML leaves some of them bare.
+    values.write_text(json.dumps({"config": config}))
+    text = one(rendered(*IMAGE, "-f", str(values), by=by), "ConfigMap")["data"]["proxy.yaml"]
+    (tmp_path / "proxy.yaml").write_text(text)
+
+    done = run([str(binary()), "check", "-c", str(tmp_path / "proxy.yaml"), "--effective"], env={"TAG": "from-outside"})
+
+    assert done.returncode == 0, done.stderr
+    effective = yaml.load(done.stdout, Loader=yaml.CSafeLoader)
+    assert effective["ingress"]["routes"][0]["cache"]["tags"] == [*AWKWARD[:-1], "from-outside"]
+    assert (effective["cache"]["max_new_keys"], effective["telemetry"]["max_series"]) == (2_000_000, 10_000_000)
+
+
 def test_a_rollout_begins_with_a_change_and_only_then():
     def checksum(*arguments: str) -> str | None:
         pod = pod_of(rendered("-f", str(SETS["rollout"]), *arguments))

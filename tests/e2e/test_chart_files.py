@@ -158,6 +158,32 @@ def test_every_value_is_in_values_yaml():
 
 
 @pytest.mark.parametrize("by", HELMS)
+def test_a_chart_above_can_have_it_twice(by, tmp_path):
+    names = ("coach", "chat")
+    for part in ("charts", "templates"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "charts" / "touchline").symlink_to(CHART)
+    dependencies = [
+        {"name": "touchline", "version": VERSION, "alias": name, "condition": f"{name}.enabled"} for name in (*names, "none")
+    ]
+    chart = {"apiVersion": "v2", "name": "all", "version": "1.0.0", "dependencies": dependencies}
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(chart))
+    values = {name: {"enabled": True, "backend": {"image": {"repository": name}}} for name in names}
+    globals_ = {"imageRegistry": "mirror.example", "theirs": 1}
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump({**values, "none": {"enabled": False}, "global": globals_}))
+
+    linted = helm(by, "lint", "--strict", tmp_path)
+    objects = rendered(chart=tmp_path, by=by)
+
+    assert linted.returncode == 0, linted.stdout
+    places = [(o["kind"], o["metadata"]["name"]) for o in objects]
+    assert len(set(places)) == len(places)
+    deployments = {o["metadata"]["name"]: o["spec"]["template"]["spec"] for o in objects if o["kind"] == "Deployment"}
+    images = {name: spec["containers"][0]["image"] for name, spec in deployments.items()}
+    assert images == {"coach": "mirror.example/coach:latest", "coach-chat": "mirror.example/chat:latest"}
+
+
+@pytest.mark.parametrize("by", HELMS)
 def test_a_packed_chart_renders_the_same(by, tmp_path):
     for chart in (CHART, LIBRARY):
         done = helm(by, "package", chart, "-d", tmp_path)
@@ -171,6 +197,13 @@ def test_a_packed_chart_renders_the_same(by, tmp_path):
     # A release keeps its chart in a Secret, which holds 1 MiB.
     assert packed.stat().st_size < 300_000
     assert of_set("monitoring", chart=packed, by=by) == of_set("monitoring", by=by)
+
+
+@pytest.mark.parametrize("by", HELMS)
+def test_lint_finds_nothing_in_the_library(by):
+    done = helm(by, "lint", "--strict", LIBRARY)
+
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_snippet_of_the_readme_is_what_the_example_has():

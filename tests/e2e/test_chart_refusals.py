@@ -61,6 +61,8 @@ def test_a_typo_fails_lint_by_its_name(by, key, typo):
         ("service.proxied=true,config.ingress.backend=unix:/run/x", "1.33", "config.ingress.backend has no port"),
         ("monitor.kind=ServiceMonitor,adminService.enabled=false", "1.33", "a ServiceMonitor scrapes the admin Service"),
         ("test.path=/a,config.ingress.hosts[0]=x", "1.33", "helm test would call coach-touchline.prod.svc, which config.ingress.hosts"),
+        ("monitor.tokenSecret.name=x", "1.33", "monitor.tokenSecret.key is empty"),
+        ("files.a\\.pem=-----BEGIN EC PRIVATE KEY-----", "1.33", "files has a private key in a.pem"),
         ("files.proxy\\.yaml=x", "1.33", "files has proxy.yaml, which comes from config"),
     ],
 )
@@ -70,6 +72,23 @@ def test_what_cannot_work_is_refused_with_a_sentence(setting, version, sentence)
 
     [said] = re.findall(r": touchline: (.+)", refusal(template(*IMAGE, "--set", setting, version=version, by=by)))
     assert sentence in said
+
+
+@pytest.mark.parametrize(
+    ("version", "native", "sleeps"),
+    [
+        ("v1.28.15-eks-2d5f260", False, False),
+        ("v1.29.0-gke.1031000", True, False),
+        ("v1.29.15+k3s1", True, False),
+        ("v1.30.0-gke.100", True, True),
+        ("v1.33.1-eks-595af52", True, True),
+    ],
+)
+def test_versions_of_providers_are_understood(version, native, sleeps):
+    hook = ("--set", "lifecycle.backendPreStop.exec.command={sleep,20}")
+
+    assert (template(*IMAGE, *hook, version=version).returncode == 0) is native
+    assert (template(*IMAGE, version=version).returncode == 0) is sleeps
 
 
 @pytest.mark.parametrize(

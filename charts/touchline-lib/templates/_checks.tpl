@@ -19,6 +19,9 @@
 {{- if eq $name "proxy.yaml" -}}
 {{- fail "touchline: files has proxy.yaml, which comes from config" -}}
 {{- end -}}
+{{- if contains "PRIVATE KEY-----" $text -}}
+{{- fail (printf "touchline: files has a private key in %s, and a ConfigMap is no place for one: put it into the Secret" $name) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
