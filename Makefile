@@ -43,6 +43,7 @@ bench: ## Run touchline beside its peers, on Redis and on Claude, rewrite the ta
 
 docs: ## Rewrite the generated documents and build the API docs
 	UPDATE_GOLDEN=1 $(CARGO) test --locked --test documents --test metrics_doc
+	scripts/chart-docs
 	$(CARGO) doc --locked --no-deps
 
 dashboard: ## Bundle the page of the admin listener anew and test it, after a change of its sources (needs Node 20)
