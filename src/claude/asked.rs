@@ -26,8 +26,8 @@ const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 /// What an official SDK says of itself. Such a client repeats failed calls by itself.
 const SDK: HeaderName = HeaderName::from_static("x-stainless-lang");
 
-/// Fields that bind a request to the bytes of its body.
-const SIGNATURES: [&str; 6] =
+/// Fields that bind a request, or an answer, to the bytes of its body.
+pub(super) const SIGNATURES: [&str; 6] =
     ["content-md5", "digest", "content-digest", "repr-digest", "signature", "signature-input"];
 
 /// What a path of the API means here.

@@ -1,7 +1,7 @@
 //! The way of a call, on one screen.
 //!
 //! ```text
-//! begin -> read? -> decide -> kept? -> budget -> change -> send -> relay -> books
+//! begin -> read? -> decide -> kept? -> budget -> change -> send -> relay -> echo? -> books
 //!            |                                               ^
 //!            +-- unread, or no call of a model --------------+
 //! ```
@@ -17,6 +17,7 @@ use super::{
     asked::{self, Endpoint, Head, Read},
     books::{Books, Journal, unix_now},
     budget::{Charged, Reserved},
+    echo,
     error::CallError,
     outgoing::Changes,
     plan::{Case, decide_call, plan, reserve, settle},
@@ -156,7 +157,11 @@ async fn call(core: &Arc<Core>, rules: &Arc<Rules>, mut begun: Begun, body: Body
     let (core, rules, names) = (Arc::clone(core), Arc::clone(rules), names_decisions(rules, route));
     let ready = Arc::new(Ready { core, rules, begun, asked, plan, books });
     match answer_to(&ready, interim).await {
-        Ok(mut response) => {
+        Ok(response) => {
+            let mut response = match renamed(&ready) {
+                Some(requested) => echo::rename(response, requested).await,
+                None => response,
+            };
             if names {
                 tell(&mut response, &ready.books, Some(&ready.asked.message.model));
             }
@@ -164,6 +169,13 @@ async fn call(core: &Arc<Core>, rules: &Arc<Rules>, mut begun: Begun, body: Body
         }
         Err(error) => lost(&ready.core, &ready.books, &error, journal),
     }
+}
+
+/// The name to put back into the answer, where another model gave it and the client is not to see that.
+fn renamed(ready: &Ready) -> Option<&str> {
+    let mut is_moved = false;
+    ready.books.note(|call| is_moved = call.model != call.requested);
+    (is_moved && ready.rules.config.answers.echo_model).then_some(&ready.asked.message.model)
 }
 
 /// The answer to a decided call: a kept one, that of an identical call in flight, or its own.

@@ -126,7 +126,7 @@ const fn control(ttl: CacheTtl) -> &'static str {
 }
 
 /// A JSON string.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

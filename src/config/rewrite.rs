@@ -31,17 +31,21 @@ pub enum RewriteThinking {
     AllowLoss,
 }
 
-/// What is added to answers.
+/// What is added to answers, and changed in them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Answers {
     /// Whether answers name tier, model and reason: `auto` does in `claude.mode: route`. Default: auto.
     pub headers: AnswerHeaders,
+    /// Whether the answer to a call that was moved names the model that the client asked for, in its body or in the
+    /// `message_start` of its stream, for clients that compare. What is counted and told elsewhere keeps the true one. Such
+    /// an answer reaches the client without a content coding. Default: false.
+    pub echo_model: bool,
 }
 
 impl Default for Answers {
     fn default() -> Self {
-        Self { headers: AnswerHeaders::Auto }
+        Self { headers: AnswerHeaders::Auto, echo_model: false }
     }
 }
 
