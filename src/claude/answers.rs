@@ -268,6 +268,7 @@ pub(super) fn key_of(
     let cut = changes.cut.as_ref().map_or(0..0, |cut| cut.span.clone());
     add(&cut.start.to_le_bytes());
     add(&cut.end.to_le_bytes());
+    changes.transforms.iter().for_each(|transform| add(transform.as_str().as_bytes()));
     add(&asked.body);
     hash.finalize().into()
 }

@@ -41,6 +41,7 @@ mod rules;
 mod send;
 #[cfg(test)]
 mod simulation;
+mod transform;
 
 use std::sync::{Arc, atomic::AtomicBool};
 

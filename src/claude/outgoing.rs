@@ -17,7 +17,7 @@ use super::{
     splice::{self, Edits, SystemMark},
     trim::{self, Wish},
 };
-use crate::config::{ContextMode, PromptCacheMode};
+use crate::config::{ContextMode, PromptCacheMode, Transforms};
 
 /// The share of a window from which on a conversation is near its end, in percent.
 const NEAR_PERCENT: u64 = 80;
@@ -35,6 +35,8 @@ pub(super) struct Decided<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
     pub(super) model: Option<ModelIndex>,
+    /// What is changed so that this model takes the call.
+    pub(super) transforms: Transforms,
     /// Whether breakpoints are added, and whether they last an hour.
     pub(super) breakpoints: Option<bool>,
     /// Messages that are left out: how many, and where they are in the body.
@@ -57,6 +59,7 @@ impl Changes {
             mark: ttl,
             mark_system: ttl.map(|ttl| SystemMark { ttl, wrap: rules.config.prompt_cache.wrap_system }),
             cut: self.cut.as_ref().map(|cut| cut.span.clone()),
+            transforms: self.transforms,
         };
         splice::join(&splice::splice(&asked.body, &asked.message, &edits))
     }

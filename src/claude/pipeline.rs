@@ -25,7 +25,7 @@ use super::{
     send::{self, Outgoing, Ready},
 };
 use crate::{
-    config::{AnswerHeaders, ClaudeMode, ModelTier},
+    config::{AnswerHeaders, ClaudeMode, ModelTier, Transforms},
     net::{Answer, Body, BodyError, Context, InterimSink, Refusal, headers},
     telemetry::{
         SpanIds, Trace,
@@ -103,8 +103,10 @@ async fn count_tokens(core: &Arc<Core>, rules: &Arc<Rules>, begun: Begun, body: 
         Read::Unread(body, _) => send_once(core, &begun, body).await,
         Read::Asked(asked) => {
             let case = Case { core, rules, begun: &begun, asked: &asked };
-            let model = decide_call(&case, None).decision.model;
-            let changes = Changes { model: model.filter(|_| case.acts()), ..Changes::default() };
+            let decision = decide_call(&case, None).decision;
+            let (model, transforms) = (decision.model, decision.transforms);
+            let changes = Changes { model, transforms, ..Changes::default() };
+            let changes = if case.acts() { changes } else { Changes::default() };
             if changes.is_none() {
                 send_once(core, &begun, Body::full(asked.body.clone())).await
             } else {
@@ -311,6 +313,7 @@ pub(super) fn record(rules: &Rules, route: &Route, begun: &Begun) -> Call {
         tier: None,
         wanted: None,
         reason: RoutingReason::Off,
+        transforms: Transforms::NONE,
         status: 499,
         outcome: Outcome::ClientAbort,
         is_stream: false,
@@ -376,11 +379,16 @@ fn tell(response: &mut Response<Body>, books: &Books, requested: Option<&str>) {
             add("x-touchline-model", &call.model);
             add("x-touchline-requested-model", requested);
         }
-        let reason = call.reason.as_str();
-        match word(call.wanted).filter(|_| call.wanted != call.tier) {
-            Some(wanted) => add("x-touchline-reason", &format!("{reason}; wanted={wanted}")),
-            None => add("x-touchline-reason", reason),
+        let mut reason = call.reason.as_str().to_owned();
+        if let Some(wanted) = word(call.wanted).filter(|_| call.wanted != call.tier) {
+            reason.push_str("; wanted=");
+            reason.push_str(wanted);
         }
+        for transform in call.transforms.iter() {
+            reason.push_str("; transform=");
+            reason.push_str(transform.as_str());
+        }
+        add("x-touchline-reason", &reason);
     });
 }
 

@@ -22,7 +22,10 @@ use super::{
     rules::{Route, Rules},
     send::Ready,
 };
-use crate::{config::ClaudeMode, telemetry::claude::RoutingReason};
+use crate::{
+    config::{ClaudeMode, Transforms},
+    telemetry::claude::RoutingReason,
+};
 
 /// What a decision looks at.
 pub(super) struct Case<'a> {
@@ -47,7 +50,7 @@ impl Case<'_> {
 pub(super) struct Plan {
     pub(super) changes: Changes,
     /// The model to ask where the wanted one is overloaded.
-    pub(super) neighbour: Option<ModelIndex>,
+    pub(super) neighbour: Option<Neighbour>,
     pub(super) decision: Decision,
     found: Found,
     /// The call's name among identical ones, where it may have an answer of theirs.
@@ -55,6 +58,9 @@ pub(super) struct Plan {
     /// How long the judge was waited for.
     pub(super) judged: Duration,
 }
+
+/// A model that is asked in the place of an overloaded one, and what is changed in the call for it.
+pub(super) type Neighbour = (ModelIndex, Transforms);
 
 /// Decides a call and notes what was decided.
 pub(super) async fn plan(case: &Case<'_>, books: &Books) -> Plan {
@@ -77,7 +83,7 @@ pub(super) async fn plan(case: &Case<'_>, books: &Books) -> Plan {
     let Decided { mut decision, found, verdict, neighbour } = decided;
     if !case.acts() {
         note_what_would_be(books, &decision);
-        decision.model = None;
+        (decision.model, decision.transforms) = (None, Transforms::NONE);
         decision.tier = rules.tier_of(&asked.message.model);
     }
     let changes = changes(case, &decision, &found);
@@ -89,6 +95,7 @@ pub(super) async fn plan(case: &Case<'_>, books: &Books) -> Plan {
         call.tier = decision.tier;
         call.wanted = call.wanted.or(decision.wanted);
         call.reason = decision.reason;
+        call.transforms = changes.transforms;
         call.is_stream = asked.message.parameters.is_stream;
         call.identity = Some(short(asked.identity));
         call.trimmed =
@@ -120,6 +127,7 @@ fn changes(case: &Case<'_>, decision: &Decision, found: &Found) -> Changes {
     let breakpoints = claude.breakpoints(rules, asked, found, Instant::now());
     Changes {
         model: decision.model,
+        transforms: decision.transforms,
         breakpoints: breakpoints.filter(|_| !is_barred && outgoing::is_lasting(found, decision.model)),
         cut: claude
             .window(case.route(), outgoing::Decided { rules, asked, found, decision })
@@ -191,7 +199,7 @@ pub(super) struct Decided {
     found: Found,
     /// What the content says, where it was asked.
     verdict: Option<Verdict>,
-    neighbour: Option<ModelIndex>,
+    neighbour: Option<Neighbour>,
 }
 
 impl Decided {
@@ -241,6 +249,7 @@ pub(super) fn decide_call(case: &Case<'_>, judged: Option<Verdict>) -> Decided {
     let decision = decide::decide(&known, classify);
     let is_wanted = rules.config.rewrite.overload_fallback && route.mode == ClaudeMode::Route;
     let neighbour = is_wanted.then(|| decide::neighbour(&known, &decision, verdict.as_ref())).flatten();
+    let neighbour = neighbour.map(|model| (model, decide::transforms(&known, Some(model))));
     Decided { decision, found, verdict, neighbour }
 }
 

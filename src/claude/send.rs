@@ -74,8 +74,10 @@ pub(super) async fn fetch(
     let body = if changes.is_none() { asked.body.clone() } else { changes.apply(rules, asked) };
     let for_neighbour = || {
         let requested = rules.index(&asked.message.model);
-        let model = plan.neighbour.filter(|neighbour| Some(*neighbour) != requested);
-        let changes = Changes { model, breakpoints: None, cut: changes.cut.clone() };
+        let neighbour = plan.neighbour.filter(|(neighbour, _)| Some(*neighbour) != requested);
+        let (model, transforms) = neighbour.unzip();
+        let transforms = transforms.unwrap_or_default();
+        let changes = Changes { model, transforms, breakpoints: None, cut: changes.cut.clone() };
         if changes.is_none() { asked.body.clone() } else { changes.apply(rules, asked) }
     };
     let outgoing = Outgoing {

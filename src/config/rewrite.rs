@@ -10,6 +10,10 @@ pub struct Rewrite {
     /// Thinking blocks that the other model cannot read: `keep` forbids the move, `allow_loss` accepts that the API
     /// drops them. Default: keep.
     pub thinking: RewriteThinking,
+    /// What is changed in a call where another model would refuse it as it is: `drop_sampling` takes out `temperature`,
+    /// `top_p` and `top_k`, `budget_to_effort` puts adaptive thinking with an effort in the place of a budget of thinking
+    /// tokens. Only what the move needs is done, and the answer names it. Default: [].
+    pub transforms: Vec<Transform>,
     /// Whether a call that meets an overloaded model (529) is tried once on a neighbouring tier, the cheaper one first,
     /// economy only for light turns. Default: false.
     pub overload_fallback: bool,
@@ -17,7 +21,7 @@ pub struct Rewrite {
 
 impl Default for Rewrite {
     fn default() -> Self {
-        Self { thinking: RewriteThinking::Keep, overload_fallback: false }
+        Self { thinking: RewriteThinking::Keep, transforms: Vec::new(), overload_fallback: false }
     }
 }
 
@@ -29,6 +33,68 @@ pub enum RewriteThinking {
     Keep,
     /// The call moves, and the API drops them.
     AllowLoss,
+}
+
+/// A change that makes a call fit for another model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Transform {
+    /// `temperature`, `top_p` and `top_k` are taken out.
+    DropSampling,
+    /// Thinking with a budget becomes adaptive thinking, with an effort for the budget.
+    BudgetToEffort,
+}
+
+impl Transform {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::DropSampling, Self::BudgetToEffort];
+
+    /// The word in the file, in answers and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DropSampling => "drop_sampling",
+            Self::BudgetToEffort => "budget_to_effort",
+        }
+    }
+}
+
+/// A set of transforms.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Transforms(u8);
+
+impl Transforms {
+    /// The set without members.
+    pub const NONE: Self = Self(0);
+
+    /// The set of a list.
+    #[must_use]
+    pub fn of(list: &[Transform]) -> Self {
+        list.iter().fold(Self::NONE, |set, transform| set.with(*transform))
+    }
+
+    /// The same set with one more.
+    #[must_use]
+    pub const fn with(self, transform: Transform) -> Self {
+        Self(self.0 | 1 << transform as u8)
+    }
+
+    /// Whether one is in the set.
+    #[must_use]
+    pub const fn has(self, transform: Transform) -> bool {
+        self.0 & 1 << transform as u8 != 0
+    }
+
+    /// Whether there is none in it.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The members.
+    pub fn iter(self) -> impl Iterator<Item = Transform> {
+        Transform::ALL.into_iter().filter(move |transform| self.has(*transform))
+    }
 }
 
 /// What is added to answers, and changed in them.

@@ -20,7 +20,7 @@ use super::{
     record::Outcome,
     windows::Window,
 };
-use crate::config::ModelTier;
+use crate::config::{ModelTier, Transforms};
 
 /// Identities whose spending is told apart; what comes after is counted in the sums only.
 const IDENTITIES: usize = 10_000;
@@ -180,6 +180,8 @@ pub struct Call {
     pub wanted: Option<ModelTier>,
     /// What decided.
     pub reason: RoutingReason,
+    /// What was changed in the call so that the model takes it.
+    pub transforms: Transforms,
     /// The status of the answer; 499 when the client left before there was one.
     pub status: u16,
     /// How the call ended.
@@ -237,6 +239,7 @@ impl Call {
             tier: Some(ModelTier::Economy),
             wanted: Some(ModelTier::Economy),
             reason: RoutingReason::TwoSignals,
+            transforms: Transforms::NONE,
             status: 200,
             outcome: Outcome::Done,
             is_stream: false,
@@ -339,6 +342,8 @@ pub struct Totals {
     pub retries: BTreeMap<&'static str, u64>,
     /// Calls made again with the client's own bytes, by why.
     pub fallbacks: BTreeMap<&'static str, u64>,
+    /// Calls that were changed so that another model takes them, by the transform.
+    pub transforms: BTreeMap<&'static str, u64>,
     /// Refusals by tier.
     pub refusals: [u64; ModelTier::COUNT],
     /// Calls with breakpoints that were added, by whether they last an hour and by what came of them.
@@ -503,6 +508,9 @@ impl Totals {
         self.routes.entry(Arc::clone(&call.route)).or_default().add(call);
         *self.statuses.entry((model, call.status)).or_default() += 1;
         *self.decisions.entry((call.wanted, call.tier, call.reason.index())).or_default() += 1;
+        for transform in call.transforms.iter() {
+            *self.transforms.entry(transform.as_str()).or_default() += 1;
+        }
         self.estimated += u64::from(call.is_estimated);
         let is_answered = (200..300).contains(&call.status);
         let is_unknown = !call.is_kept && (call.tokens.is_none() || call.cost.is_none());

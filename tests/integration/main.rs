@@ -32,6 +32,7 @@ mod claude_limits;
 mod claude_matrix;
 mod claude_money;
 mod claude_tls;
+mod claude_transforms;
 mod client_aborts;
 mod connections;
 mod explain;

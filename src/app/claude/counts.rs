@@ -25,7 +25,7 @@ const MAX_LINES: usize = 2000;
 const MAX_NAME: usize = 256;
 
 /// The words of sets that are closed where they are counted.
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 16] = [
     "connect",
     "closed",
     "429",
@@ -40,6 +40,8 @@ const WORDS: [&str; 14] = [
     "hit",
     "miss",
     "stored",
+    "drop_sampling",
+    "budget_to_effort",
 ];
 
 /// Why bytes are not believed.
@@ -71,6 +73,7 @@ struct Kept {
     decisions: Vec<(Tier, Tier, String, u64)>,
     retries: Vec<(String, u64)>,
     fallbacks: Vec<(String, u64)>,
+    transforms: Vec<(String, u64)>,
     response_cache: Vec<(String, u64)>,
     refusals: Vec<(ModelTier, u64)>,
     /// Whether they last an hour, and what came of them.
@@ -119,6 +122,7 @@ pub(super) fn join(totals: &mut Totals, other: &Totals) {
     add_all(&mut totals.decisions, &other.decisions);
     add_all(&mut totals.retries, &other.retries);
     add_all(&mut totals.fallbacks, &other.fallbacks);
+    add_all(&mut totals.transforms, &other.transforms);
     add_all(&mut totals.response_cache, &other.response_cache);
     totals.refusals.iter_mut().zip(other.refusals).for_each(|(count, more)| *count += more);
     let breakpoints = totals.breakpoints.iter_mut().flatten();
@@ -160,6 +164,7 @@ impl Kept {
                 .collect(),
             retries: words(&totals.retries),
             fallbacks: words(&totals.fallbacks),
+            transforms: words(&totals.transforms),
             response_cache: words(&totals.response_cache),
             refusals: ModelTier::ALL
                 .into_iter()
@@ -186,7 +191,7 @@ impl Kept {
         let sums = sums.chain(self.routes.iter().map(|(_, numbers)| numbers)).flatten();
         let counts = self.statuses.iter().map(|(.., count)| count);
         let counts = counts.chain(self.decisions.iter().map(|(.., count)| count));
-        let words = [&self.retries, &self.fallbacks, &self.response_cache];
+        let words = [&self.retries, &self.fallbacks, &self.transforms, &self.response_cache];
         let counts = counts.chain(words.into_iter().flatten().map(|(_, count)| count));
         let counts = counts.chain(self.refusals.iter().map(|(_, count)| count));
         let counts = counts.chain(self.breakpoints.iter().map(|(.., count)| count));
@@ -214,6 +219,7 @@ impl Kept {
             bad_overrides: self.bad_overrides,
             retries: of_words(&self.retries),
             fallbacks: of_words(&self.fallbacks),
+            transforms: of_words(&self.transforms),
             response_cache: of_words(&self.response_cache),
             ..Totals::default()
         };

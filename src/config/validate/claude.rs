@@ -37,6 +37,8 @@ pub(super) fn check(claude: &Claude, findings: &mut Vec<Finding>) {
     }
     budgets(&claude.budgets, &at("budgets"), findings);
     routes(claude, &at("routes"), findings);
+    let transforms: Vec<_> = claude.rewrite.transforms.iter().map(|one| one.as_str().to_owned()).collect();
+    doubles(&transforms, &at("rewrite").key("transforms"), findings);
     if claude.response_cache.single_flight && !claude.response_cache.enabled {
         let path = at("response_cache").key("single_flight");
         findings.push(
@@ -228,6 +230,12 @@ mod tests {
             ),
             ("routes: [{ path: /v1/x }]", Severity::Error, "claude.routes[0].path", "API itself"),
             ("routes: [{ path: /a }, { path: /a/ }]", Severity::Error, "claude.routes[1].path", "twice"),
+            (
+                "rewrite: { transforms: [drop_sampling, budget_to_effort, drop_sampling] }",
+                Severity::Error,
+                "claude.rewrite.transforms[2]",
+                "twice",
+            ),
             ("upstream: 'http://127.0.0.1:8081'", Severity::Error, "claude.upstream", "itself"),
             ("upstream: 'http://api.example'", Severity::Warning, "claude.upstream", "clear"),
             ("listen: '0.0.0.0:8081'", Severity::Warning, "claude.listen", "spend money"),

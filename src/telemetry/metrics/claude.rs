@@ -74,6 +74,12 @@ pub(in crate::telemetry) const FALLBACKS: Family = family(
     &["reason"],
     "Calls sent again with the client's own bytes after a change of ours was refused, by what was refused.",
 );
+pub(in crate::telemetry) const TRANSFORMS: Family = family(
+    "touchline_claude_transforms_total",
+    Counter,
+    &["transform"],
+    "Calls that were changed so that another model takes them, by what was done.",
+);
 pub(in crate::telemetry) const BREAKPOINTS: Family = family(
     "touchline_claude_breakpoints_total",
     Counter,
@@ -140,7 +146,7 @@ pub(in crate::telemetry) const BAD_OVERRIDES: Family = family(
 );
 
 /// All of them, in the order of the documentation.
-pub(super) const ALL: [Family; 24] = [
+pub(super) const ALL: [Family; 25] = [
     CALLS,
     CALL_DURATION,
     FIRST_TOKEN,
@@ -153,6 +159,7 @@ pub(super) const ALL: [Family; 24] = [
     WOULD_SAVE,
     RETRIES,
     FALLBACKS,
+    TRANSFORMS,
     BREAKPOINTS,
     USAGE_UNKNOWN,
     ESTIMATED,

@@ -81,6 +81,7 @@ fn events(totals: &Totals, text: &mut Text) {
     for (family, counts) in [
         (&metrics::RETRIES, &totals.retries),
         (&metrics::FALLBACKS, &totals.fallbacks),
+        (&metrics::TRANSFORMS, &totals.transforms),
         (&metrics::RESPONSE_CACHE, &totals.response_cache),
     ] {
         text.family(family, |samples| {
