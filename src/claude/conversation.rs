@@ -19,6 +19,9 @@ const STEPS: usize = 20;
 /// How long the same turn gets the same model again.
 const SAME_TURN: Duration = Duration::from_secs(600);
 
+/// A move in each of the last ten turns.
+pub(super) const ALL_MOVES: u16 = 0x3ff;
+
 /// A place in the list of known models.
 pub(super) type ModelIndex = u16;
 

@@ -26,6 +26,7 @@ mod conversation;
 mod decide;
 mod echo;
 mod error;
+mod escalate;
 mod explain;
 mod fit;
 mod held;

@@ -8,7 +8,7 @@ use super::{
     asked::Asked,
     books::Turn,
     catalog::Model,
-    conversation::{Found, ModelIndex, State, Warm},
+    conversation::{ALL_MOVES, Found, ModelIndex, State, Warm},
     cost::{Mark, Ttl},
     decide::{BYTES_PER_KILOTOKEN, Decision, prompt_tokens, tokens_of},
     gate::{Gaps, choose_ttl},
@@ -187,7 +187,7 @@ pub(super) fn state_after(decided: Decided<'_>, changes: &Changes, now: Instant)
         } else {
             before.map_or(0, |state| count(state.dearer_left))
         },
-        moves: if is_retry { moves } else { (moves << 1 | u16::from(has_moved)) & 0x3ff },
+        moves: if is_retry { moves } else { (moves << 1 | u16::from(has_moved)) & ALL_MOVES },
         no_route: before.is_some_and(|state| state.no_route),
         thinking_by: before.and_then(|state| state.thinking_by),
         settings: asked.settings,

@@ -107,12 +107,26 @@ pub struct Answers {
     /// `message_start` of its stream, for clients that compare. What is counted and told elsewhere keeps the true one. Such
     /// an answer reaches the client without a content coding. Default: false.
     pub echo_model: bool,
+    /// What happens when a call that was moved to a cheaper tier meets a refusal (`stop_reason: refusal`): `pass` shows it,
+    /// `escalate` asks the client's own model once, before the client has seen a word, and charges both calls. Streams of
+    /// such calls are held until their first words, at most for `claude.timeouts.idle`. Default: pass.
+    pub on_refusal: OnRefusal,
 }
 
 impl Default for Answers {
     fn default() -> Self {
-        Self { headers: AnswerHeaders::Auto, echo_model: false }
+        Self { headers: AnswerHeaders::Auto, echo_model: false, on_refusal: OnRefusal::Pass }
     }
+}
+
+/// What happens when a cheaper model refuses to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRefusal {
+    /// The client gets the refusal.
+    Pass,
+    /// The client's own model is asked.
+    Escalate,
 }
 
 /// Whether answers name tier, model and reason.

@@ -102,6 +102,8 @@ labels! {
         Budget = "budget",
         /// The model was overloaded, and one of a neighbouring tier answered.
         Overload = "overload",
+        /// The model of a cheaper tier refused, and the requested one answered.
+        Escalated = "escalated",
     }
 }
 

@@ -25,6 +25,7 @@ mod claude_answers;
 mod claude_breakpoints;
 mod claude_decisions;
 mod claude_echo;
+mod claude_escalate;
 mod claude_extras;
 mod claude_fallback;
 mod claude_faults;

@@ -25,7 +25,7 @@ const MAX_LINES: usize = 2000;
 const MAX_NAME: usize = 256;
 
 /// The words of sets that are closed where they are counted.
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 17] = [
     "connect",
     "closed",
     "429",
@@ -37,6 +37,7 @@ const WORDS: [&str; 16] = [
     "bad_request",
     "not_found",
     "overloaded",
+    "refusal",
     "hit",
     "miss",
     "stored",
