@@ -22,7 +22,7 @@ use super::{
     decode::{Coding, Decoder},
     held::{self, Rest},
     relay::is_event_stream,
-    splice::quote,
+    splice::{place_in, quote},
     sse::MAX_EVENT,
     usage::MAX_WHOLE,
 };
@@ -92,7 +92,13 @@ struct Named<'a> {
     message: Option<&'a RawValue>,
 }
 
-impl Named<'_> {
+impl<'a> Named<'a> {
+    fn read(text: &'a [u8]) -> Option<Self> {
+        // A list would be read as an object's members in their order.
+        let is_object = text.trim_ascii_start().starts_with(b"{");
+        serde_json::from_slice(text).ok().filter(|_| is_object)
+    }
+
     fn is(&self, kind: &str) -> bool {
         self.kind.is_some_and(|value| value.get() == kind)
     }
@@ -100,14 +106,12 @@ impl Named<'_> {
     /// The place of the model's name, with its quotes, in the text that this was read from.
     fn place(&self, text: &[u8]) -> Option<Range<usize>> {
         let name = self.model?.get();
-        let start = name.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
-        let place = start..start + name.len();
-        (name.starts_with('"') && text.get(place.clone()) == Some(name.as_bytes())).then_some(place)
+        place_in(text, name).filter(|_| name.starts_with('"'))
     }
 }
 
 fn renamed_whole(body: &[u8], requested: &str) -> Option<Bytes> {
-    let named: Named<'_> = serde_json::from_slice(body).ok()?;
+    let named = Named::read(body)?;
     let place = named.place(body).filter(|_| named.is(r#""message""#))?;
     Some(replaced(body, place, &quote(requested)).into())
 }
@@ -257,8 +261,8 @@ fn renamed_event(event: &[u8], name: &str) -> Option<Vec<u8>> {
         lines.push((data.len(), line.end - value.len()));
         data.extend_from_slice(value);
     }
-    let told: Named<'_> = serde_json::from_slice(&data).ok()?;
-    let message: Named<'_> = serde_json::from_str(told.message?.get()).ok()?;
+    let told = Named::read(&data)?;
+    let message = Named::read(told.message?.get().as_bytes())?;
     let place = message.place(&data).filter(|_| told.is(r#""message_start""#))?;
     // A string has no line end in it, so that it lies in one line.
     let (of_data, of_event) = lines.into_iter().rfind(|(of_data, _)| *of_data <= place.start)?;

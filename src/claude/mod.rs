@@ -20,6 +20,7 @@ pub mod usage;
 
 mod answers;
 mod asked;
+mod batch;
 mod books;
 mod budget;
 mod conversation;

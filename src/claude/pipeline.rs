@@ -8,6 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header, request, uri::PathAndQuery};
 use tokio::{sync::oneshot, time::Instant};
 
@@ -15,6 +16,7 @@ use super::{
     Core,
     answers::{self, Kept, Lead, Place, Waiting},
     asked::{self, Endpoint, Head, Read},
+    batch,
     books::{Books, Journal, unix_now},
     budget::{Charged, Reserved},
     echo,
@@ -50,6 +52,7 @@ pub(super) async fn serve(core: &Arc<Core>, request: Request<Body>, context: Con
     let (begun, body) = begin(core, &rules, request, context);
     match Endpoint::of(&begun.parts.method, begun.parts.uri.path()) {
         Endpoint::Other => pass(core, &begun, body).await,
+        Endpoint::Batches => batch::serve(core, &rules, begun, body).await,
         Endpoint::CountTokens => count_tokens(core, &rules, begun, body).await,
         Endpoint::Messages => call(core, &rules, begun, body).await,
     }
@@ -73,7 +76,7 @@ pub(super) fn begin(core: &Core, rules: &Rules, request: Request<Body>, context:
     if rest.len() != parts.uri.path().len() {
         let target = parts.uri.query().map_or_else(|| rest.to_owned(), |query| format!("{rest}?{query}"));
         // A path that was valid stays so from one of its slashes on.
-        parts.uri = PathAndQuery::from_maybe_shared(bytes::Bytes::from(target)).map_or(parts.uri, Uri::from);
+        parts.uri = PathAndQuery::from_maybe_shared(Bytes::from(target)).map_or(parts.uri, Uri::from);
     }
     parts.headers.insert(header::HOST, core.client.upstream().authority().clone());
     if let Some(key) = &core.claude.api_key {
@@ -110,7 +113,8 @@ async fn count_tokens(core: &Arc<Core>, rules: &Arc<Rules>, begun: Begun, body: 
             if changes.is_none() {
                 send_once(core, &begun, Body::full(asked.body.clone())).await
             } else {
-                count_on(&case, &changes).await
+                let (body, own) = (changes.apply(rules, &asked), asked.body.clone());
+                send_changed(core, rules, &begun, Changed { body, own, is_repeated: true }).await
             }
         }
     };
@@ -120,18 +124,32 @@ async fn count_tokens(core: &Arc<Core>, rules: &Arc<Rules>, begun: Begun, body: 
     }
 }
 
-/// Counts on another model than the client's, and on the client's where that one refuses.
-async fn count_on(case: &Case<'_>, changes: &Changes) -> Result<Response<Body>, CallError> {
+/// A body that was changed, of what is no call of a model.
+pub(super) struct Changed {
+    pub(super) body: Bytes,
+    /// The client's own.
+    pub(super) own: Bytes,
+    /// Whether it may be sent again where there was no answer or a failure.
+    pub(super) is_repeated: bool,
+}
+
+/// Sends what was changed, and the client's own bytes where the API refuses the change.
+pub(super) async fn send_changed(
+    core: &Core,
+    rules: &Rules,
+    begun: &Begun,
+    Changed { body, own, is_repeated }: Changed,
+) -> Result<Response<Body>, CallError> {
     let outgoing = Outgoing {
-        parts: &case.begun.parts,
-        retries_itself: case.begun.head.retries_itself,
-        body: changes.apply(case.rules, case.asked),
-        own: Some(case.asked.body.clone()),
+        parts: &begun.parts,
+        retries_itself: begun.head.retries_itself || !is_repeated,
+        body,
+        own: Some(own),
         neighbour: None,
         is_stream: false,
-        interim: case.begun.interim.clone(),
+        interim: begun.interim.clone(),
     };
-    let mut response = send::send(case.core, case.rules, &outgoing).await?.reply.response;
+    let mut response = send::send(core, rules, &outgoing).await?.reply.response;
     headers::strip_hop_by_hop(response.headers_mut());
     Ok(response)
 }
@@ -340,7 +358,7 @@ pub(super) fn record(rules: &Rules, route: &Route, begun: &Begun) -> Call {
 }
 
 /// Sends a request that is not repeated.
-async fn send_once(core: &Core, begun: &Begun, body: Body) -> Result<Response<Body>, CallError> {
+pub(super) async fn send_once(core: &Core, begun: &Begun, body: Body) -> Result<Response<Body>, CallError> {
     let call = upstream::Call {
         body,
         interim: begun.interim.clone(),
@@ -404,14 +422,14 @@ fn lost(core: &Core, books: &Books, error: &CallError, journal: Journal) -> Answ
     refused(core, error, journal)
 }
 
-fn refused(core: &Core, error: &CallError, journal: Journal) -> Answer<Journal> {
+pub(super) fn refused(core: &Core, error: &CallError, journal: Journal) -> Answer<Journal> {
     core.claude.listener.refusals.increment(error.reason());
     Answer::new(error.response(), journal)
 }
 
 /// What the client is told when its own body failed. To one that left there is nothing to tell: its connection notices,
 /// and drops this call.
-async fn received(error: BodyError) -> CallError {
+pub(super) async fn received(error: BodyError) -> CallError {
     if error == BodyError::ClientGone {
         std::future::pending::<()>().await;
     }

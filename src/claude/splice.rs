@@ -133,6 +133,13 @@ const fn control(ttl: CacheTtl) -> &'static str {
     }
 }
 
+/// The place in a text of a part that was borrowed from it.
+pub(super) fn place_in(text: &[u8], part: &str) -> Option<Range<usize>> {
+    let start = part.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
+    let place = start..start.checked_add(part.len())?;
+    (text.get(place.clone()) == Some(part.as_bytes())).then_some(place)
+}
+
 /// A JSON string.
 pub(super) fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()

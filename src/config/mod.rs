@@ -89,7 +89,7 @@ pub use self::{
     redis::{Redis, RedisEncrypt, RedisMode, RedisNode, RedisUrl},
     reference::reference_markdown,
     restart::{PLANES, RESTART_KEYS, needs_restart},
-    rewrite::{AnswerHeaders, Answers, OnRefusal, Rewrite, RewriteThinking, Transform, Transforms},
+    rewrite::{AnswerHeaders, Answers, Batches, OnRefusal, Rewrite, RewriteThinking, Transform, Transforms},
     route::{
         BodyKey, BypassWhen, ClientReload, Override, QueryKey, RefreshOn, Route, RouteCache, RouteKey,
         SetCookie,

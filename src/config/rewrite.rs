@@ -17,11 +17,19 @@ pub struct Rewrite {
     /// Whether a call that meets an overloaded model (529) is tried once on a neighbouring tier, the cheaper one first,
     /// economy only for light turns. Default: false.
     pub overload_fallback: bool,
+    /// `POST /v1/messages/batches`: `pass` leaves them alone, `route` gives each of their calls the model that it would get by
+    /// itself. What a batch costs is not counted either way. Default: pass.
+    pub batches: Batches,
 }
 
 impl Default for Rewrite {
     fn default() -> Self {
-        Self { thinking: RewriteThinking::Keep, transforms: Vec::new(), overload_fallback: false }
+        Self {
+            thinking: RewriteThinking::Keep,
+            transforms: Vec::new(),
+            overload_fallback: false,
+            batches: Batches::Pass,
+        }
     }
 }
 
@@ -33,6 +41,16 @@ pub enum RewriteThinking {
     Keep,
     /// The call moves, and the API drops them.
     AllowLoss,
+}
+
+/// What happens to batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Batches {
+    /// They pass as they are.
+    Pass,
+    /// Each call of them is routed.
+    Route,
 }
 
 /// A change that makes a call fit for another model.

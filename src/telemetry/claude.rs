@@ -346,6 +346,10 @@ pub struct Totals {
     pub fallbacks: BTreeMap<&'static str, u64>,
     /// Calls that were changed so that another model takes them, by the transform.
     pub transforms: BTreeMap<&'static str, u64>,
+    /// Batches, whose tokens and cost are not counted.
+    pub not_counted: u64,
+    /// Calls of batches by what became of them.
+    pub batch_items: BTreeMap<&'static str, u64>,
     /// Refusals by tier.
     pub refusals: [u64; ModelTier::COUNT],
     /// Calls with breakpoints that were added, by whether they last an hour and by what came of them.

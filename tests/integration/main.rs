@@ -22,6 +22,7 @@ mod cache_rules;
 mod cache_safety;
 mod claude;
 mod claude_answers;
+mod claude_batches;
 mod claude_breakpoints;
 mod claude_decisions;
 mod claude_echo;

@@ -206,7 +206,7 @@ async fn an_answer_that_cannot_be_renamed_passes_as_it_came() {
     let twice = r#"{"type":"message","model":"a","model":"b"}"#;
     let deep = format!(r#"{{"type":"message","content":{}{},"model":5}}"#, "[".repeat(100_000), "]".repeat(100_000));
     let large = format!(r#"{{"type":"message","model":"a","x":"{}"}}"#, "x".repeat(MAX_WHOLE));
-    for text in [error, twice, "", "nothing", "{}", &deep, &large, &WHOLE[..WHOLE.len() - 3]] {
+    for text in [error, twice, "", "nothing", "{}", r#"["message","a"]"#, &deep, &large, &WHOLE[..WHOLE.len() - 3]] {
         let response = rename(answer("application/json", "", pieces(text.as_bytes(), 1 << 16)), "mine").await;
 
         assert!(read(response).await == (text.as_bytes().to_vec(), None), "{}", &text[..text.len().min(60)]);

@@ -92,6 +92,18 @@ pub(in crate::telemetry) const USAGE_UNKNOWN: Family = family(
     &[],
     "Answered calls whose tokens or price are not known; they are in no sum of money.",
 );
+pub(in crate::telemetry) const NOT_COUNTED: Family = family(
+    "touchline_claude_not_counted_total",
+    Counter,
+    &[],
+    "Batches. What they use and cost is in no sum, as their results pass unread.",
+);
+pub(in crate::telemetry) const BATCH_ITEMS: Family = family(
+    "touchline_claude_batch_items_total",
+    Counter,
+    &["result"],
+    "Calls of batches that were routed: moved to another model, kept on their own, or unread.",
+);
 pub(in crate::telemetry) const ESTIMATED: Family = family(
     "touchline_claude_estimated_total",
     Counter,
@@ -146,7 +158,7 @@ pub(in crate::telemetry) const BAD_OVERRIDES: Family = family(
 );
 
 /// All of them, in the order of the documentation.
-pub(super) const ALL: [Family; 25] = [
+pub(super) const ALL: [Family; 27] = [
     CALLS,
     CALL_DURATION,
     FIRST_TOKEN,
@@ -162,6 +174,8 @@ pub(super) const ALL: [Family; 25] = [
     TRANSFORMS,
     BREAKPOINTS,
     USAGE_UNKNOWN,
+    NOT_COUNTED,
+    BATCH_ITEMS,
     ESTIMATED,
     BUDGET_USED,
     BUDGET_REFUSED,

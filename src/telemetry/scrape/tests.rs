@@ -114,6 +114,7 @@ fn every_declared_family_is_written() {
         totals.fallbacks.insert("bad_request", 1);
         totals.response_cache.insert("hit", 1);
         totals.transforms.insert("drop_sampling", 1);
+        totals.batch_items.insert("moved", 1);
     });
 
     let _watch = watched(&telemetry);
