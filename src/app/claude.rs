@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     cache::Cache,
-    claude::{Adding, Claude, Parts, SharedSums},
+    claude::{Adding, Claude, Parts, Reading, SharedStates, SharedSums, Writing},
     config::{self, BackendAddress, Config},
     net::{drain::Drain, listener::Gate},
     telemetry::{self, Listener, Telemetry},
@@ -34,6 +34,13 @@ pub(super) fn plane(
         drain: drain.clone(),
         key: key(config),
         sums: cache.redis().map(|_| Arc::new(Sums(Arc::clone(cache))) as _),
+        // Without a secret that replicas have in common they know a conversation by different names.
+        states: config
+            .cache
+            .identity_secret
+            .as_ref()
+            .and_then(|_| cache.redis())
+            .map(|_| Arc::new(States(Arc::clone(cache))) as _),
         chance: telemetry::random,
     };
     let claude = Claude::new(section, parts).context("compiling the claude section")?;
@@ -48,6 +55,22 @@ struct Sums(Arc<Cache>);
 impl SharedSums for Sums {
     fn add<'a>(&'a self, name: &'a str, amount: i64, life: Duration) -> Adding<'a> {
         Box::pin(self.0.add_to_sum(name, amount, life))
+    }
+}
+
+/// States of conversations, likewise.
+struct States(Arc<Cache>);
+
+impl SharedStates for States {
+    fn read<'a>(&'a self, tag: &'a str, names: &'a [String]) -> Reading<'a> {
+        Box::pin(self.0.read_states(tag, names))
+    }
+
+    fn write<'a>(&'a self, tag: &'a str, name: &'a str, value: &'a [u8], life: Duration) -> Writing<'a> {
+        Box::pin(async move {
+            // What is not written is not known elsewhere, and nothing worse.
+            let _ = self.0.write_state(tag, name, value, life).await;
+        })
     }
 }
 

@@ -22,6 +22,7 @@ use super::{
     message::Word,
     rhythm::{FIVE_MINUTES, Met, ONE_HOUR},
     rules::Rules,
+    shared,
     usage::{Seen, StopReason, Usage},
 };
 use crate::{
@@ -62,6 +63,8 @@ struct Open {
 pub(super) struct Turn {
     /// What the conversation is remembered by; none where it is not.
     pub(super) whole: Option<u128>,
+    /// The first of the names of its earlier turns, which all of them have in common.
+    pub(super) first: Option<u128>,
     /// Hash and bytes of each beginning of the prompt.
     pub(super) boundaries: Vec<(u128, usize)>,
     /// The client's own breakpoints.
@@ -193,6 +196,7 @@ fn close(core: &Arc<Core>, rules: &Rules, open: Open) {
     let cost = call.cost.unwrap_or(0);
     if let Some(turn) = &turn {
         teach(core, &mut call, turn, &seen, used);
+        shared::publish(core, rules, turn, used);
     }
     core.claude.settle(reserved, cost);
     core.claude.telemetry.finish_call(&core.claude.stats, call);

@@ -41,6 +41,7 @@ mod relay;
 mod rhythm;
 mod rules;
 mod send;
+mod shared;
 #[cfg(test)]
 mod simulation;
 mod transform;
@@ -72,6 +73,7 @@ use crate::{
 pub use budget::{Adding, SharedSums};
 pub use explain::{Alternative, ExplainError, Explained, Prices, explain};
 pub use rules::{RulesError, classifier_settings};
+pub use shared::{Reading, SharedStates, Writing};
 
 /// Prefixes that the simulated caches of the baselines hold.
 const SIMULATED: usize = 20_000;
@@ -91,6 +93,8 @@ pub struct Parts {
     pub key: [u8; 32],
     /// Sums that replicas share; none where each counts for itself.
     pub sums: Option<Arc<dyn SharedSums>>,
+    /// States of conversations that replicas share; none where each has its own.
+    pub states: Option<Arc<dyn SharedStates>>,
     /// What is left to chance: uniform numbers.
     pub chance: fn() -> u64,
 }
@@ -106,6 +110,7 @@ pub struct Claude {
     key: [u8; 32],
     api_key: Option<HeaderValue>,
     conversations: Conversations,
+    states: Option<Arc<dyn SharedStates>>,
     warmth: Warmth,
     rhythms: Rhythms,
     baselines: Mutex<Baselines>,
@@ -138,6 +143,7 @@ impl Claude {
         Ok(Arc::new(Self {
             listener: parts.telemetry.listener(Listener::Claude),
             conversations: Conversations::new(conversations.max, conversations.idle, Arc::clone(&stats)),
+            states: parts.states,
             warmth: Warmth::new(conversations.max),
             rhythms: Rhythms::new(),
             baselines: Mutex::new(Baselines::new(SIMULATED)),

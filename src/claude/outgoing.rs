@@ -233,8 +233,10 @@ pub(super) fn turn(decided: Decided<'_>, changes: &Changes) -> Turn {
         ),
         Found::Same(_) | Found::New => (None, false),
     };
+    let names = asked.conversation();
     Turn {
-        whole: asked.conversation().last().copied(),
+        whole: names.last().copied(),
+        first: names.first().copied(),
         own_breakpoints: (!marks.is_empty()).then(|| marks.iter().any(|mark| mark.ttl == Ttl::OneHour)),
         boundaries,
         marks,

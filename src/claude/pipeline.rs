@@ -25,6 +25,7 @@ use super::{
     plan::{Case, decide_call, plan, reserve, settle},
     rules::{Route, Rules},
     send::{self, Outgoing, Ready},
+    shared,
 };
 use crate::{
     config::{AnswerHeaders, ClaudeMode, ModelTier, Transforms},
@@ -106,6 +107,7 @@ async fn count_tokens(core: &Arc<Core>, rules: &Arc<Rules>, begun: Begun, body: 
         Read::Unread(body, _) => send_once(core, &begun, body).await,
         Read::Asked(asked) => {
             let case = Case { core, rules, begun: &begun, asked: &asked };
+            shared::adopt(&case).await;
             let decision = decide_call(&case, None).decision;
             let (model, transforms) = (decision.model, decision.transforms);
             let changes = Changes { model, transforms, ..Changes::default() };

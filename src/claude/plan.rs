@@ -21,6 +21,7 @@ use super::{
     pipeline::Begun,
     rules::{Route, Rules},
     send::Ready,
+    shared,
 };
 use crate::{
     config::{ClaudeMode, ModelTier, OnRefusal, Transforms},
@@ -65,6 +66,7 @@ pub(super) type Neighbour = (ModelIndex, Transforms);
 /// Decides a call and notes what was decided.
 pub(super) async fn plan(case: &Case<'_>, books: &Books) -> Plan {
     let Case { core, rules, asked, .. } = *case;
+    shared::adopt(case).await;
     let mut decided = decide_call(case, None);
     let since = Instant::now();
     if case.acts() {

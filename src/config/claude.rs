@@ -452,11 +452,14 @@ pub struct Conversations {
     #[serde(with = "units::duration")]
     #[schemars(with = "Time")]
     pub idle: Duration,
+    /// Whether replicas share it through `cache.redis`, so that a conversation may go on at another one. A call waits at
+    /// most 5 ms for that, and only where its last turn was not here. Takes `cache.identity_secret`. Default: false.
+    pub shared: bool,
 }
 
 impl Default for Conversations {
     fn default() -> Self {
-        Self { max: 50_000, idle: Duration::from_secs(3600) }
+        Self { max: 50_000, idle: Duration::from_secs(3600), shared: false }
     }
 }
 

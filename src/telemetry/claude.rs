@@ -350,6 +350,8 @@ pub struct Totals {
     pub not_counted: u64,
     /// Calls of batches by what became of them.
     pub batch_items: BTreeMap<&'static str, u64>,
+    /// Conversations that were looked for at other replicas, by what came of it.
+    pub shared: BTreeMap<&'static str, u64>,
     /// Refusals by tier.
     pub refusals: [u64; ModelTier::COUNT],
     /// Calls with breakpoints that were added, by whether they last an hour and by what came of them.

@@ -25,7 +25,7 @@ const MAX_LINES: usize = 2000;
 const MAX_NAME: usize = 256;
 
 /// The words of sets that are closed where they are counted.
-const WORDS: [&str; 20] = [
+const WORDS: [&str; 23] = [
     "connect",
     "closed",
     "429",
@@ -46,6 +46,9 @@ const WORDS: [&str; 20] = [
     "moved",
     "kept",
     "unread",
+    "found",
+    "missing",
+    "unanswered",
 ];
 
 /// Why bytes are not believed.
@@ -79,6 +82,7 @@ struct Kept {
     fallbacks: Vec<(String, u64)>,
     transforms: Vec<(String, u64)>,
     batch_items: Vec<(String, u64)>,
+    shared: Vec<(String, u64)>,
     response_cache: Vec<(String, u64)>,
     refusals: Vec<(ModelTier, u64)>,
     /// Whether they last an hour, and what came of them.
@@ -130,6 +134,7 @@ pub(super) fn join(totals: &mut Totals, other: &Totals) {
     add_all(&mut totals.fallbacks, &other.fallbacks);
     add_all(&mut totals.transforms, &other.transforms);
     add_all(&mut totals.batch_items, &other.batch_items);
+    add_all(&mut totals.shared, &other.shared);
     add_all(&mut totals.response_cache, &other.response_cache);
     totals.refusals.iter_mut().zip(other.refusals).for_each(|(count, more)| *count += more);
     let breakpoints = totals.breakpoints.iter_mut().flatten();
@@ -174,6 +179,7 @@ impl Kept {
             fallbacks: words(&totals.fallbacks),
             transforms: words(&totals.transforms),
             batch_items: words(&totals.batch_items),
+            shared: words(&totals.shared),
             response_cache: words(&totals.response_cache),
             refusals: ModelTier::ALL
                 .into_iter()
@@ -201,9 +207,9 @@ impl Kept {
         let sums = sums.chain(self.routes.iter().map(|(_, numbers)| numbers)).flatten();
         let counts = self.statuses.iter().map(|(.., count)| count);
         let counts = counts.chain(self.decisions.iter().map(|(.., count)| count));
-        let words =
-            [&self.retries, &self.fallbacks, &self.transforms, &self.batch_items, &self.response_cache];
-        let counts = counts.chain(words.into_iter().flatten().map(|(_, count)| count));
+        let words = [&self.retries, &self.fallbacks, &self.transforms, &self.batch_items];
+        let words = words.into_iter().chain([&self.shared, &self.response_cache]);
+        let counts = counts.chain(words.flatten().map(|(_, count)| count));
         let counts = counts.chain(self.refusals.iter().map(|(_, count)| count));
         let counts = counts.chain(self.breakpoints.iter().map(|(.., count)| count));
         let single = [
@@ -234,6 +240,7 @@ impl Kept {
             fallbacks: of_words(&self.fallbacks),
             transforms: of_words(&self.transforms),
             batch_items: of_words(&self.batch_items),
+            shared: of_words(&self.shared),
             response_cache: of_words(&self.response_cache),
             ..Totals::default()
         };

@@ -49,6 +49,27 @@ pub(super) fn check(claude: &Claude, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Warns where conversations are to be shared and cannot be.
+pub(super) fn shared(config: &Config, claude: &Claude, findings: &mut Vec<Finding>) {
+    if !claude.conversations.shared {
+        return;
+    }
+    let at = || YamlPath::at("claude.conversations.shared");
+    if config.cache.redis.url.nodes().is_empty() {
+        findings.push(
+            Finding::warning(at(), "there is no Redis to share conversations through")
+                .hint("set `cache.redis.url`")
+                .reads(YamlPath::at("cache.redis.url")),
+        );
+    } else if config.cache.identity_secret.is_none() {
+        findings.push(
+            Finding::warning(at(), "each replica has names of its own for conversations, so none is shared")
+                .hint("set `cache.identity_secret`, the same for all replicas")
+                .reads(YamlPath::at("cache.identity_secret")),
+        );
+    }
+}
+
 fn tiers(claude: &Claude, path: &YamlPath, findings: &mut Vec<Finding>) {
     for tier in ModelTier::ALL {
         let models = claude.tiers.of(tier);
@@ -230,6 +251,7 @@ mod tests {
             ),
             ("routes: [{ path: /v1/x }]", Severity::Error, "claude.routes[0].path", "API itself"),
             ("routes: [{ path: /a }, { path: /a/ }]", Severity::Error, "claude.routes[1].path", "twice"),
+            ("conversations: { shared: true }", Severity::Warning, "claude.conversations.shared", "no Redis"),
             (
                 "rewrite: { transforms: [drop_sampling, budget_to_effort, drop_sampling] }",
                 Severity::Error,

@@ -130,6 +130,12 @@ pub(in crate::telemetry) const EVICTIONS: Family = family(
     &[],
     "Conversations that made room for others.",
 );
+pub(in crate::telemetry) const SHARED: Family = family(
+    "touchline_claude_shared_conversations_total",
+    Counter,
+    &["result"],
+    "Conversations that were looked for at other replicas: found, missing, or unanswered in time.",
+);
 pub(in crate::telemetry) const REFUSALS: Family =
     family("touchline_claude_refusals_total", Counter, &["tier"], "Answers in which the model refused.");
 pub(in crate::telemetry) const TRIMMED: Family = family(
@@ -158,7 +164,7 @@ pub(in crate::telemetry) const BAD_OVERRIDES: Family = family(
 );
 
 /// All of them, in the order of the documentation.
-pub(super) const ALL: [Family; 27] = [
+pub(super) const ALL: [Family; 28] = [
     CALLS,
     CALL_DURATION,
     FIRST_TOKEN,
@@ -181,6 +187,7 @@ pub(super) const ALL: [Family; 27] = [
     BUDGET_REFUSED,
     CONVERSATIONS,
     EVICTIONS,
+    SHARED,
     REFUSALS,
     TRIMMED,
     NEAR_WINDOW,

@@ -83,6 +83,7 @@ fn events(totals: &Totals, text: &mut Text) {
         (&metrics::FALLBACKS, &totals.fallbacks),
         (&metrics::TRANSFORMS, &totals.transforms),
         (&metrics::BATCH_ITEMS, &totals.batch_items),
+        (&metrics::SHARED, &totals.shared),
         (&metrics::RESPONSE_CACHE, &totals.response_cache),
     ] {
         text.family(family, |samples| {
