@@ -71,16 +71,16 @@ async fn nothing_but_the_name_differs_wherever_a_stream_is_cut() {
 #[tokio::test]
 async fn a_coded_answer_of_another_model_comes_without_its_coding() {
     let plane = Plane::start(ECHO).await;
-    for (nth, coding) in ["gzip", "br", "deflate"].into_iter().enumerate() {
+    for (nth, coding) in ["gzip", "br", "deflate", "zstd"].into_iter().enumerate() {
         for call in [Call::said(SONNET, ECONOMY), Call::streamed(SONNET, ECONOMY)] {
             plane.fake.script(Behaviour { encoding: Some(coding.to_owned()), ..Behaviour::default() });
-            let call = call.field("accept-encoding: gzip, deflate, br");
+            let call = call.field("accept-encoding: gzip, deflate, br, zstd");
             let (answer, record) = plane.recorded(&call.key(&format!("account-{nth}-{coding}"))).await;
 
             assert_eq!((answer.status, answer.is_whole), (200, true), "{coding}");
             assert_eq!(answer.field("content-encoding"), "", "{coding}");
             assert_eq!(named(&answer), [SONNET], "{coding}");
-            assert_eq!(plane.last().header("accept-encoding"), Some("gzip, deflate, br"), "{coding}");
+            assert_eq!(plane.last().header("accept-encoding"), Some("gzip, deflate, br, zstd"), "{coding}");
             assert!(record["output_tokens"].as_u64() > Some(0), "{coding}: {record}");
         }
     }
