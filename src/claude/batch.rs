@@ -40,12 +40,18 @@ const MOST_CALLS: usize = 10_000;
 const AT_ONCE: usize = 16;
 
 /// Serves a batch.
-pub(super) async fn serve(core: &Arc<Core>, rules: &Arc<Rules>, begun: Begun, body: Body) -> Answer<Journal> {
+pub(super) async fn serve(
+    core: &Arc<Core>,
+    rules: &Arc<Rules>,
+    begun: &Begun,
+    body: Body,
+) -> Answer<Journal> {
     core.claude.stats.note(|totals| totals.not_counted += 1);
     let journal = Journal::new(core, None);
     let is_routed = rules.config.rewrite.batches == Batches::Route
         && rules.route_at(begun.route).mode == ClaudeMode::Route;
-    let answered = if is_routed { route(core, rules, &begun, body).await } else { send_once(core, &begun, body).await };
+    let answered =
+        if is_routed { route(core, rules, begun, body).await } else { send_once(core, begun, body).await };
     match answered {
         Ok(response) => Answer::new(response, journal),
         Err(error) => refused(core, &error, journal),
@@ -162,7 +168,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
             }
         }
 
-        deserializer.deserialize_seq(First).map(|first| Items(first))
+        deserializer.deserialize_seq(First).map(Items)
     }
 }
 
@@ -184,15 +190,24 @@ mod tests {
 
         let found = found(batch);
 
-        assert_eq!(found, [Some(r#"{"model":"m","params":{}}"#.to_owned()), None, None, Some("7".to_owned()), None]);
+        assert_eq!(
+            found,
+            [Some(r#"{"model":"m","params":{}}"#.to_owned()), None, None, Some("7".to_owned()), None]
+        );
     }
 
     #[test]
     fn what_is_no_batch_has_no_calls() {
         let deep = format!(r#"{{"requests":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-        for batch in
-            ["", "[]", "{}", r#"{"requests":{}}"#, r#"{"requests":[],"requests":[{"params":{}}]}"#, "{\"requests\":[}", "\u{feff}{}"]
-        {
+        for batch in [
+            "",
+            "[]",
+            "{}",
+            r#"{"requests":{}}"#,
+            r#"{"requests":[],"requests":[{"params":{}}]}"#,
+            "{\"requests\":[}",
+            "\u{feff}{}",
+        ] {
             assert!(found(batch).is_empty(), "{batch}");
         }
         assert_eq!(found(&deep), [None]);

@@ -53,7 +53,7 @@ pub(super) async fn serve(core: &Arc<Core>, request: Request<Body>, context: Con
     let (begun, body) = begin(core, &rules, request, context);
     match Endpoint::of(&begun.parts.method, begun.parts.uri.path()) {
         Endpoint::Other => pass(core, &begun, body).await,
-        Endpoint::Batches => batch::serve(core, &rules, begun, body).await,
+        Endpoint::Batches => batch::serve(core, &rules, &begun, body).await,
         Endpoint::CountTokens => count_tokens(core, &rules, begun, body).await,
         Endpoint::Messages => call(core, &rules, begun, body).await,
     }
