@@ -15,7 +15,8 @@ pub const MAX_RATIO: usize = 100;
 /// Bytes that the ratio is not asked of, as short answers repeat themselves.
 const RATIO_FREE: usize = 64 << 10;
 
-/// The largest window of a zstd frame, as a power of two: 8 MiB, which is what senders may count on (RFC 8878 section 3.1.1.1.2).
+/// The largest window of a zstd frame, as a power of two: 8 MiB, which is what senders may count on (RFC 8878 section
+/// 3.1.1.1.2).
 const MAX_WINDOW_LOG: u32 = 23;
 
 /// How an answer is coded.
@@ -95,7 +96,7 @@ impl Decoder {
             Coding::Gzip => Form::Gzip(Box::new(MultiGzDecoder::new(Sink::default()))),
             Coding::Deflate => Form::Deflate,
             Coding::Brotli => Form::Brotli(Box::new(brotli::DecompressorWriter::new(Sink::default(), 4096))),
-            Coding::Zstd => zstd().map_or(Form::Other, |decoder| Form::Zstd(Box::new(decoder))),
+            Coding::Zstd => zstd_decoder().map_or(Form::Other, |decoder| Form::Zstd(Box::new(decoder))),
             Coding::Other => Form::Other,
         };
         Self { form, taken: 0, given: 0, error: None }
@@ -141,7 +142,7 @@ impl Decoder {
 }
 
 /// A decoder of zstd; none where the library has no memory for one.
-fn zstd() -> Option<zstd::stream::write::Decoder<'static, Sink>> {
+fn zstd_decoder() -> Option<zstd::stream::write::Decoder<'static, Sink>> {
     let mut decoder = zstd::stream::write::Decoder::new(Sink::default()).ok()?;
     decoder.window_log_max(MAX_WINDOW_LOG).ok()?;
     Some(decoder)
