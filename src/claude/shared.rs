@@ -101,7 +101,8 @@ pub(super) async fn adopt(case: &Case<'_>) {
         Some(found) => {
             let times = Times::now();
             let read = |value: &Vec<u8>| decode(rules, value, times);
-            let mut known = unknown.iter().zip(found.iter().map(read)).filter_map(|(hash, read)| Some((*hash, read?)));
+            let mut known =
+                unknown.iter().zip(found.iter().map(read)).filter_map(|(hash, read)| Some((*hash, read?)));
             // The call itself, if it was made before, and the turn before it.
             let mut taken: Vec<_> = known.by_ref().take(1).collect();
             if taken.first().is_some_and(|(hash, _)| Some(hash) == unknown.first()) {
@@ -222,102 +223,4 @@ fn decode(rules: &Rules, value: &[u8], times: Times) -> Option<Read> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-    use tokio::time::Instant;
-
-    use super::{Times, decode, encode};
-    use crate::{
-        claude::{
-            conversation::{State, Warm},
-            rules::Rules,
-        },
-        config,
-    };
-
-    fn rules() -> Rules {
-        Rules::compile(config::Claude::default()).unwrap()
-    }
-
-    fn times() -> Times {
-        Times { now: Instant::now() + Duration::from_secs(100_000), wall_ms: 1_795_000_000_000 }
-    }
-
-    fn state(rules: &Rules, times: Times) -> State {
-        State {
-            model: rules.index("claude-haiku-5-5").unwrap(),
-            requested: rules.index("claude-sonnet-5-5").unwrap(),
-            serious_left: 2,
-            dearer_left: 1,
-            moves: 0b101,
-            no_route: true,
-            thinking_by: rules.index("claude-opus-5-5"),
-            settings: u64::MAX,
-            bytes_per_kilotoken: 2_800,
-            cut: Some((1, 7)),
-            is_hour: Some(true),
-            at: times.now - Duration::from_secs(70),
-        }
-    }
-
-    #[test]
-    fn a_state_comes_back_as_it_was() {
-        let (rules, times) = (rules(), times());
-        let state = state(&rules, times);
-        let warm = Warm { tokens: 9_000, is_hour: true, at: times.now - Duration::from_secs(71) };
-
-        let value = encode(&rules, &state, Some((state.model, warm)), times);
-        let read = decode(&rules, &value, times).unwrap();
-
-        assert_eq!((read.state, read.warm), (state, Some((state.model, warm))));
-        assert!(value.len() < 1024, "{}", value.len());
-    }
-
-    #[test]
-    fn the_time_passes_on_the_wall() {
-        let (rules, written) = (rules(), times());
-        let value = encode(&rules, &state(&rules, written), None, written);
-        let other = |wall_ms| Times { now: written.now + Duration::from_secs(5), wall_ms };
-
-        let later = decode(&rules, &value, other(written.wall_ms + 60_000)).unwrap();
-        let behind = decode(&rules, &value, other(written.wall_ms - 600_000)).unwrap();
-
-        assert_eq!(later.state.at, written.now + Duration::from_secs(5) - Duration::from_secs(130));
-        assert_eq!(behind.state.at, written.now + Duration::from_secs(5), "no time lies ahead");
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_nothing_or_bounded() {
-        let (rules, times) = (rules(), times());
-        let value = encode(&rules, &state(&rules, times), None, times);
-        let text = String::from_utf8(value).unwrap();
-        let but = |from: &str, to: &str| {
-            assert!(text.contains(from), "{text}");
-            decode(&rules, text.replace(from, to).as_bytes(), times)
-        };
-
-        assert!(but("\"version\":1", "\"version\":2").is_none());
-        assert!(but("claude-haiku-5-5", "claude-new-9").is_none());
-        assert!(but("claude-sonnet-5-5", "").is_none());
-        assert!(but("\"at_ms\":1794999930000", "\"at_ms\":-1").is_none());
-        assert!(but("\"moves\":5", "\"moves\":70000").is_none());
-        assert!(but("claude-opus-5-5", "claude-new-9").unwrap().state.thinking_by.is_none());
-        let wild = but("\"serious_left\":2,\"dearer_left\":1,\"moves\":5", "\"serious_left\":255,\"dearer_left\":99,\"moves\":65535");
-        let wild = wild.unwrap().state;
-        assert_eq!((wild.serious_left, wild.dearer_left, wild.moves), (15, 15, 0x3ff));
-        assert_eq!(but("\"bytes_per_kilotoken\":2800", "\"bytes_per_kilotoken\":0").unwrap().state.bytes_per_kilotoken, 500);
-        assert!(but("{", "{\"new\":[1],").is_some(), "another version may know more");
-        for end in 0..text.len() {
-            assert!(decode(&rules, &text.as_bytes()[..end], times).is_none());
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_taken(value in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&rules(), &value, times());
-        }
-    }
-}
+mod tests;

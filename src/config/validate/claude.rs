@@ -1,7 +1,9 @@
 //! Rules for `claude`: known models, budgets that can be kept, rules that decide something, and no circle.
 
 use super::{Finding, doubles};
-use crate::config::{Budget, BudgetBy, Claude, ModelTier, SystemRule, models::is_shipped, path::YamlPath};
+use crate::config::{
+    Budget, BudgetBy, Claude, Config, ModelTier, SystemRule, models::is_shipped, path::YamlPath,
+};
 
 pub(super) fn check(claude: &Claude, findings: &mut Vec<Finding>) {
     let at = |name: &str| YamlPath::at("claude").key(name);

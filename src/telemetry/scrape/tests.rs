@@ -115,6 +115,7 @@ fn every_declared_family_is_written() {
         totals.response_cache.insert("hit", 1);
         totals.transforms.insert("drop_sampling", 1);
         totals.batch_items.insert("moved", 1);
+        totals.shared.insert("found", 1);
     });
 
     let _watch = watched(&telemetry);
