@@ -47,7 +47,8 @@ async fn the_client_sees_its_own_name_and_the_books_the_true_one() {
 #[tokio::test]
 async fn nothing_but_the_name_differs_wherever_a_stream_is_cut() {
     for line_end in [LineEnd::Lf, LineEnd::Crlf, LineEnd::Cr] {
-        for cut in [Cut::Each(Place::Char), Cut::Each(Place::Event), Cut::Each(Place::LineEnd), Cut::Every(7)] {
+        for cut in [Cut::Each(Place::Char), Cut::Each(Place::Event), Cut::Each(Place::LineEnd), Cut::Every(7)]
+        {
             let behaviour = Behaviour {
                 cut: Some(cut.clone()),
                 line_end,
@@ -130,7 +131,8 @@ async fn errors_and_cuts_pass_as_they_are() {
 
 #[tokio::test]
 async fn a_kept_answer_keeps_the_true_name() {
-    let plane = Plane::start(&format!("{ECHO}, response_cache: {{ enabled: true, single_flight: true }}")).await;
+    let plane =
+        Plane::start(&format!("{ECHO}, response_cache: {{ enabled: true, single_flight: true }}")).await;
     let call = Call::of(&with(said(SONNET, ECONOMY), &json!({"metadata": {"user_id": "u-1"}})));
 
     let first = plane.call(&call).await;

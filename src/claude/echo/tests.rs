@@ -42,8 +42,12 @@ fn passed(stream: &[u8], step: usize) -> Vec<u8> {
 #[test]
 fn the_start_of_a_stream_is_renamed_at_every_split() {
     let spaced = START.replace(':', " : ").replace(',', " ,\t");
-    let befores =
-        ["", "event: ping\ndata: {\"type\": \"ping\"}\n\n", ": hello\n\n\n", "\u{feff}event: new\ndata: 1\n\n"];
+    let befores = [
+        "",
+        "event: ping\ndata: {\"type\": \"ping\"}\n\n",
+        ": hello\n\n\n",
+        "\u{feff}event: new\ndata: 1\n\n",
+    ];
     for before in befores {
         for json in [START, &spaced] {
             for end in ["\n", "\r\n", "\r"] {
@@ -60,10 +64,15 @@ fn the_start_of_a_stream_is_renamed_at_every_split() {
 
 #[test]
 fn a_start_in_several_lines_or_without_a_name_is_found_too() {
-    let lines = START.replace("\"message\":", "\"message\":\ndata:").replace(",\"usage\"", "\ndata: ,\"usage\"");
+    let lines =
+        START.replace("\"message\":", "\"message\":\ndata:").replace(",\"usage\"", "\ndata: ,\"usage\"");
     for given in [format!("data: {lines}\n\n{REST}"), format!("\u{feff}data:{START}\r\r{REST}")] {
         for step in 1..given.len() {
-            assert_eq!(String::from_utf8(passed(given.as_bytes(), step)).unwrap(), echoed(&given), "by {step}");
+            assert_eq!(
+                String::from_utf8(passed(given.as_bytes(), step)).unwrap(),
+                echoed(&given),
+                "by {step}"
+            );
         }
     }
 }
@@ -150,7 +159,8 @@ async fn a_coded_stream_reaches_the_client_without_its_coding() {
     let given = stream("", START);
     let coded = gzip(&given);
     for step in [1, 5, coded.len()] {
-        let response = rename(answer("text/event-stream", "gzip", pieces(&coded, step)), "my \"sonnet\"").await;
+        let response =
+            rename(answer("text/event-stream", "gzip", pieces(&coded, step)), "my \"sonnet\"").await;
 
         assert!(response.headers().get(header::CONTENT_ENCODING).is_none());
         assert_eq!(read(response).await, (echoed(&given).into_bytes(), None), "by {step}");
@@ -169,7 +179,10 @@ async fn a_stream_that_is_cut_loses_nothing_that_had_come() {
 
         let wanted = echoed(&given);
         let wanted = if length > 200 { &wanted[..wanted.len() - 3] } else { &given[..length] };
-        assert_eq!((String::from_utf8(body).unwrap().as_str(), error), (wanted, Some(BodyError::UpstreamCut)));
+        assert_eq!(
+            (String::from_utf8(body).unwrap().as_str(), error),
+            (wanted, Some(BodyError::UpstreamCut))
+        );
     }
 }
 
@@ -204,14 +217,19 @@ async fn only_the_name_of_a_whole_answer_is_changed() {
 async fn an_answer_that_cannot_be_renamed_passes_as_it_came() {
     let error = r#"{"type":"error","model":"claude-haiku-5-5"}"#;
     let twice = r#"{"type":"message","model":"a","model":"b"}"#;
-    let deep = format!(r#"{{"type":"message","content":{}{},"model":5}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let deep =
+        format!(r#"{{"type":"message","content":{}{},"model":5}}"#, "[".repeat(100_000), "]".repeat(100_000));
     let large = format!(r#"{{"type":"message","model":"a","x":"{}"}}"#, "x".repeat(MAX_WHOLE));
-    for text in [error, twice, "", "nothing", "{}", r#"["message","a"]"#, &deep, &large, &WHOLE[..WHOLE.len() - 3]] {
+    for text in
+        [error, twice, "", "nothing", "{}", r#"["message","a"]"#, &deep, &large, &WHOLE[..WHOLE.len() - 3]]
+    {
         let response = rename(answer("application/json", "", pieces(text.as_bytes(), 1 << 16)), "mine").await;
 
         assert!(read(response).await == (text.as_bytes().to_vec(), None), "{}", &text[..text.len().min(60)]);
     }
-    for (coding, bytes) in [("gzip", WHOLE.as_bytes().to_vec()), ("rot13", gzip(WHOLE)), ("gzip, br", gzip(WHOLE))] {
+    for (coding, bytes) in
+        [("gzip", WHOLE.as_bytes().to_vec()), ("rot13", gzip(WHOLE)), ("gzip, br", gzip(WHOLE))]
+    {
         let response = rename(answer("application/json", coding, pieces(&bytes, 11)), "mine").await;
 
         assert_eq!(response.headers()[header::CONTENT_ENCODING], coding);
