@@ -125,7 +125,8 @@ fn close_first(ready: &Ready, seen: Seen, retries: u8) {
         first.requested = Arc::clone(&call.requested);
         (first.tier, first.wanted, first.reason) = (call.tier, call.wanted, call.reason);
         (first.status, first.outcome) = (call.status, Outcome::Done);
-        (first.transforms, first.is_stream, first.identity) = (call.transforms, call.is_stream, call.identity);
+        (first.transforms, first.is_stream, first.identity) =
+            (call.transforms, call.is_stream, call.identity);
         (first.retries, first.overhead_us) = (retries, call.overhead_us);
         first.first_byte_us = call.first_byte_us.take();
         call.model = Arc::clone(rules.label(requested));
