@@ -199,14 +199,17 @@ pub fn may_take(
 fn needed(target: &Model, requested: &Model, ask: &Ask<'_>) -> Transforms {
     let allowed = ask.settings.transforms;
     let mut made = Transforms::NONE;
-    if allowed.has(Transform::DropSampling) && !takes_sampling(target, ask) && takes_sampling(requested, ask) {
+    if allowed.has(Transform::DropSampling) && !takes_sampling(target, ask) && takes_sampling(requested, ask)
+    {
         made = made.with(Transform::DropSampling);
     }
     let has_budget = matches!(ask.thinking, Thinking::Known(ThinkingType::Enabled, Some(_)));
     let kinds = &target.takes.thinking;
-    let takes_another =
-        !kinds.contains(&ThinkingType::Enabled) && kinds.contains(&ThinkingType::Adaptive) && !ask.has_odd_effort;
-    if allowed.has(Transform::BudgetToEffort) && has_budget && takes_another && takes_thinking(requested, ask) {
+    let takes_another = !kinds.contains(&ThinkingType::Enabled)
+        && kinds.contains(&ThinkingType::Adaptive)
+        && !ask.has_odd_effort;
+    if allowed.has(Transform::BudgetToEffort) && has_budget && takes_another && takes_thinking(requested, ask)
+    {
         made = made.with(Transform::BudgetToEffort);
     }
     made

@@ -215,7 +215,11 @@ pub(super) fn from_fallback(ready: &Ready, status: StatusCode, why: &'static str
     let Some(target) = target else { return };
     // Which change was at fault is not known where there were two.
     let fit = Fit::new(rules, asked, &ready.begun.head, None, 0);
-    let moved = if plan.changes.model.is_some() { fit.features(plan.changes.transforms) } else { super::catalog::Features::NONE };
+    let moved = if plan.changes.model.is_some() {
+        fit.features(plan.changes.transforms)
+    } else {
+        super::catalog::Features::NONE
+    };
     let features = moved.with_if(Feature::Breakpoint, plan.changes.breakpoints.is_some());
     if plan.changes.model.is_some() || plan.changes.breakpoints.is_some() {
         rules.catalog.learned().refuse(&target.id, features, unix_now());

@@ -65,7 +65,7 @@ fn without(body: &[u8], mut members: Vec<Range<usize>>) -> Vec<Range<usize>> {
     }
     let cut = |run: Range<usize>| match after_space(body, run.end) {
         Some((comma, b',')) => run.start..comma + 1,
-        _ => before_space(body, run.start).map_or(run.start, |comma| comma)..run.end,
+        _ => before_space(body, run.start).unwrap_or(run.start)..run.end,
     };
     runs.into_iter().map(cut).collect()
 }
@@ -127,7 +127,10 @@ mod tests {
             ),
             (r#"{"top_k":1,"temperature":1,"model":"m","top_p":1,"x":2}"#, r#"{"model":"m","x":2}"#),
             (r#"{"\u0074emperature":1,"model":"m"}"#, r#"{"model":"m"}"#),
-            (r#"{"model":"m","metadata":{"temperature":1}}"#, r#"{"model":"m","metadata":{"temperature":1}}"#),
+            (
+                r#"{"model":"m","metadata":{"temperature":1}}"#,
+                r#"{"model":"m","metadata":{"temperature":1}}"#,
+            ),
         ];
         for (body, expected) in table {
             assert_eq!(made(body, Transforms::NONE.with(Transform::DropSampling)), expected, "{body}");

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::claude::{
-    Call, ECONOMY, NEW, OLD, OLD_HAIKU, OLD_SONNET, OPUS, PREMIUM, Plane, SONNET, STANDARD, fake::Behaviour, said,
-    with,
+    Call, ECONOMY, NEW, OLD, OLD_HAIKU, OLD_SONNET, OPUS, PREMIUM, Plane, SONNET, STANDARD, fake::Behaviour,
+    said, with,
 };
 
 const DROPS: &str = "rewrite: { transforms: [drop_sampling] }";
@@ -58,10 +58,22 @@ async fn nothing_is_transformed_that_nobody_asked_for_or_the_requested_model_ref
         ("nobody asked", "", old(PREMIUM, &warm()), OLD_SONNET, 200),
         ("another one", BUDGETS, old(PREMIUM, &warm()), OLD_SONNET, 200),
         ("another one", DROPS, old(PREMIUM, &budget), OLD_SONNET, 200),
-        ("observed", "mode: observe, rewrite: { transforms: [drop_sampling] }", old(PREMIUM, &warm()), OLD_SONNET, 200),
+        (
+            "observed",
+            "mode: observe, rewrite: { transforms: [drop_sampling] }",
+            old(PREMIUM, &warm()),
+            OLD_SONNET,
+            200,
+        ),
         ("no effort can be put in", BUDGETS, old(PREMIUM, &odd), OLD_SONNET, 200),
         ("refused by its version", DROPS, old(PREMIUM, &warm()).version(NEW), OLD_SONNET, 400),
-        ("refused by its model", DROPS, Call::of(&with(said(SONNET, PREMIUM), &warm())).version(OLD), SONNET, 400),
+        (
+            "refused by its model",
+            DROPS,
+            Call::of(&with(said(SONNET, PREMIUM), &warm())).version(OLD),
+            SONNET,
+            400,
+        ),
         ("refused together", DROPS, old(PREMIUM, &json!({"temperature": 1, "top_p": 0.5})), OLD_SONNET, 400),
     ];
     for (what, keys, call, model, status) in table {
@@ -69,7 +81,12 @@ async fn nothing_is_transformed_that_nobody_asked_for_or_the_requested_model_ref
 
         let (answer, record) = plane.recorded(&call.by_sdk()).await;
 
-        assert_eq!((answer.status, plane.models()), (status, vec![model.to_owned()]), "{what}: {}", answer.text());
+        assert_eq!(
+            (answer.status, plane.models()),
+            (status, vec![model.to_owned()]),
+            "{what}: {}",
+            answer.text()
+        );
         assert_eq!(record["transforms"], Value::Null, "{what}");
         if !keys.contains("observe") {
             assert!(answer.field("x-touchline-reason").starts_with("capability"), "{what}: {}", answer.head);
@@ -109,7 +126,11 @@ async fn a_refused_transform_ends_with_the_clients_own_bytes() {
 #[tokio::test]
 async fn the_neighbour_of_an_overloaded_model_gets_what_it_takes() {
     let plane = Plane::start("rewrite: { transforms: [drop_sampling], overload_fallback: true }").await;
-    plane.fake.script(Behaviour { model: Some(OLD_SONNET.to_owned()), status: Some(529), ..Behaviour::default() });
+    plane.fake.script(Behaviour {
+        model: Some(OLD_SONNET.to_owned()),
+        status: Some(529),
+        ..Behaviour::default()
+    });
 
     let (answer, record) = plane.recorded(&old(STANDARD, &warm()).by_sdk()).await;
 
@@ -128,5 +149,8 @@ async fn the_same_turn_again_is_transformed_again() {
     let again = plane.call(&call).await;
 
     assert_eq!(again.field("x-touchline-reason"), "same_turn; transform=drop_sampling");
-    assert_eq!((plane.models(), plane.last().json()["temperature"].as_f64()), (vec![OPUS.to_owned(); 2], None));
+    assert_eq!(
+        (plane.models(), plane.last().json()["temperature"].as_f64()),
+        (vec![OPUS.to_owned(); 2], None)
+    );
 }

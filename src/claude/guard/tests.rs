@@ -22,7 +22,8 @@ fn plain<'a>() -> Ask<'a> {
 }
 
 fn verdict(target: &str, requested: &str, ask: &Ask<'_>) -> Result<(), Refusal> {
-    transformed(target, requested, ask).map(|made| assert!(made.is_none(), "{requested} to {target}: {made:?}"))
+    transformed(target, requested, ask)
+        .map(|made| assert!(made.is_none(), "{requested} to {target}: {made:?}"))
 }
 
 fn transformed(target: &str, requested: &str, ask: &Ask<'_>) -> Result<Transforms, Refusal> {
