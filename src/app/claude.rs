@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     cache::Cache,
-    claude::{Adding, Claude, Parts, SharedSums},
+    claude::{Adding, Claude, Parts, Reading, SharedStates, SharedSums, Writing},
     config::{self, BackendAddress, Config},
     net::{drain::Drain, listener::Gate},
     telemetry::{self, Listener, Telemetry},
@@ -34,6 +34,13 @@ pub(super) fn plane(
         drain: drain.clone(),
         key: key(config),
         sums: cache.redis().map(|_| Arc::new(Sums(Arc::clone(cache))) as _),
+        // Without a secret that replicas have in common they know a conversation by different names.
+        states: config
+            .cache
+            .identity_secret
+            .as_ref()
+            .and_then(|_| cache.redis())
+            .map(|_| Arc::new(States(Arc::clone(cache))) as _),
         chance: telemetry::random,
     };
     let claude = Claude::new(section, parts).context("compiling the claude section")?;
@@ -61,6 +68,22 @@ pub(super) fn renewed_upstream(
         && Claude::upstream_settings(old) == Claude::upstream_settings(new);
     // The file of certificates may have changed under its name.
     if is_same && new.ca.is_none() { Ok(claude.upstream()) } else { upstream(new, telemetry) }
+}
+
+/// States of conversations, likewise.
+struct States(Arc<Cache>);
+
+impl SharedStates for States {
+    fn read<'a>(&'a self, tag: &'a str, names: &'a [String]) -> Reading<'a> {
+        Box::pin(self.0.read_states(tag, names))
+    }
+
+    fn write<'a>(&'a self, tag: &'a str, name: &'a str, value: &'a [u8], life: Duration) -> Writing<'a> {
+        Box::pin(async move {
+            // What is not written is not known elsewhere, and nothing worse.
+            let _ = self.0.write_state(tag, name, value, life).await;
+        })
+    }
 }
 
 fn upstream(section: &config::Claude, telemetry: &Telemetry) -> anyhow::Result<Arc<Upstream>> {

@@ -1,5 +1,5 @@
-//! What other planes keep in the tier that replicas share, over the connections that the cache has already: sums, and
-//! notes for the next process. None of it has to do with answers. Without a tier, and while it is not there, all of it
+//! What other planes keep in the tier that replicas share, over the connections that the cache has already: sums, states,
+//! and notes for the next process. None of it has to do with answers. Without a tier, and while it is not there, all of it
 //! says so at once.
 
 use std::time::Duration;
@@ -14,6 +14,18 @@ impl Cache {
     /// no answer in time. What was added then is not lost: the next time brings it too.
     pub async fn add_to_sum(&self, name: &str, amount: i64, life: Duration) -> Option<i64> {
         self.tier()?.add_to_sum(name, amount, life).await
+    }
+
+    /// The states that replicas share under names with one tag, in their order; a missing one is empty. `None` when there is
+    /// no answer in time.
+    pub async fn read_states(&self, tag: &str, names: &[String]) -> Option<Vec<Vec<u8>>> {
+        self.tier()?.read_states(tag, names).await
+    }
+
+    /// Writes a state that replicas share, which ends by itself after `life`. False: it was not written.
+    pub async fn write_state(&self, tag: &str, name: &str, value: &[u8], life: Duration) -> bool {
+        let Some(tier) = self.tier() else { return false };
+        tier.write_state(tag, name, value, life).await.is_ok()
     }
 
     /// Takes the name of a note and reads what the last process of this name left there; `None` without an answer.

@@ -26,6 +26,7 @@ use super::{
     asked::{Asked, Head},
     books::Books,
     decode::Coding,
+    held::{self, Rest},
     outgoing::Changes,
     usage::{AnswerKind, StopReason, Watcher},
 };
@@ -267,33 +268,20 @@ pub(super) fn key_of(
     let cut = changes.cut.as_ref().map_or(0..0, |cut| cut.span.clone());
     add(&cut.start.to_le_bytes());
     add(&cut.end.to_le_bytes());
+    changes.transforms.iter().for_each(|transform| add(transform.as_str().as_bytes()));
     add(&asked.body);
     hash.finalize().into()
 }
 
 /// Reads an answer to its end, as far as it may be shared: the answer for the one who asked, and for others.
 pub(super) async fn take_whole(response: Response<Body>, books: &Books) -> (Response<Body>, Option<Kept>) {
-    let (parts, mut body) = response.into_parts();
+    let (parts, body) = response.into_parts();
     if parts.status != StatusCode::OK {
         return (Response::from_parts(parts, body), None);
     }
-    let mut all = BytesMut::new();
-    let end = loop {
-        match body.chunk().await {
-            Some(Ok(bytes)) => all.extend_from_slice(&bytes),
-            Some(Err(error)) => break Some(Err(error)),
-            None => break None,
-        }
-        if all.len() > MOST_BYTES {
-            break Some(Ok(std::mem::take(&mut body)));
-        }
-    };
-    let bytes = all.freeze();
-    let Some(rest) = end else {
-        let kept = kept(&parts.headers, &bytes, books);
-        return (Response::from_parts(parts, Body::full(bytes)), kept);
-    };
-    (Response::from_parts(parts, Body::of(Rejoined { part: Some(bytes), rest })), None)
+    let (bytes, rest) = held::hold(body, MOST_BYTES).await;
+    let kept = if let Rest::End = rest { kept(&parts.headers, &bytes, books) } else { None };
+    (Response::from_parts(parts, held::join(bytes, rest)), kept)
 }
 
 /// An answer that others may have, if it is one.
@@ -333,29 +321,6 @@ fn is_finished(headers: &HeaderMap, body: &[u8]) -> bool {
         && !seen.is_lost
         && seen.error.is_none()
         && seen.stop_reason == Some(StopReason::EndTurn)
-}
-
-/// A body whose beginning was read: more may follow, or what broke it off.
-struct Rejoined {
-    part: Option<Bytes>,
-    rest: Result<Body, BodyError>,
-}
-
-impl Chunks for Rejoined {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        if let Some(part) = self.part.take().filter(|part| !part.is_empty()) {
-            return Poll::Ready(Some(Ok(part)));
-        }
-        match &mut self.rest {
-            Ok(rest) => rest.poll_chunk(cx),
-            Err(error) => Poll::Ready(Some(Err(*error))),
-        }
-    }
-
-    fn exact_len(&self) -> Option<u64> {
-        let part = self.part.as_ref().map_or(0, |part| part.len() as u64);
-        self.rest.as_ref().ok()?.exact_len().map(|rest| rest + part)
-    }
 }
 
 /// Keeps a copy of an answer while it passes, and stores it at its end if it may be.

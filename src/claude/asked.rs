@@ -26,8 +26,8 @@ const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 /// What an official SDK says of itself. Such a client repeats failed calls by itself.
 const SDK: HeaderName = HeaderName::from_static("x-stainless-lang");
 
-/// Fields that bind a request to the bytes of its body.
-const SIGNATURES: [&str; 6] =
+/// Fields that bind a request, or an answer, to the bytes of its body.
+pub(super) const SIGNATURES: [&str; 6] =
     ["content-md5", "digest", "content-digest", "repr-digest", "signature", "signature-input"];
 
 /// What a path of the API means here.
@@ -37,6 +37,8 @@ pub(super) enum Endpoint {
     Messages,
     /// The tokens that such a call would have.
     CountTokens,
+    /// Many calls that are answered later.
+    Batches,
     /// Anything else: it passes.
     Other,
 }
@@ -46,6 +48,7 @@ impl Endpoint {
         match path {
             "/v1/messages" if *method == Method::POST => Self::Messages,
             "/v1/messages/count_tokens" if *method == Method::POST => Self::CountTokens,
+            "/v1/messages/batches" if *method == Method::POST => Self::Batches,
             _ => Self::Other,
         }
     }
@@ -155,6 +158,32 @@ pub(super) enum Read {
     Unread(Body, RoutingReason),
 }
 
+/// The bytes of a body, or the body that passes as it is, and why.
+pub(super) enum Whole {
+    Bytes(Bytes),
+    Unread(Body, RoutingReason),
+}
+
+/// Receives a body, as far as it may be read.
+///
+/// # Errors
+/// The body's own, while it is received.
+pub(super) async fn whole(body: Body, head: &Head, inspect: &Inspect) -> Result<Whole, BodyError> {
+    if let Some(reason) = head.unreadable {
+        return Ok(Whole::Unread(body, reason));
+    }
+    let limit = inspect.body.as_usize();
+    if body.exact_len().is_some_and(|length| length > limit as u64) {
+        return Ok(Whole::Unread(body, RoutingReason::TooLarge));
+    }
+    Ok(match received(body, limit).await? {
+        Received::Whole(bytes) => Whole::Bytes(bytes),
+        Received::Part(part, rest) => {
+            Whole::Unread(Body::of(Rejoined { part: Some(part), rest }), RoutingReason::TooLarge)
+        }
+    })
+}
+
 /// Reads the body of a call, as far as that may be done.
 ///
 /// # Errors
@@ -165,18 +194,9 @@ pub(super) async fn read(
     inspect: &Inspect,
     key: &[u8; 32],
 ) -> Result<Read, BodyError> {
-    if let Some(reason) = head.unreadable {
-        return Ok(Read::Unread(body, reason));
-    }
-    let limit = inspect.body.as_usize();
-    if body.exact_len().is_some_and(|length| length > limit as u64) {
-        return Ok(Read::Unread(body, RoutingReason::TooLarge));
-    }
-    let bytes = match received(body, limit).await? {
-        Received::Whole(bytes) => bytes,
-        Received::Part(part, rest) => {
-            return Ok(Read::Unread(Body::of(Rejoined { part: Some(part), rest }), RoutingReason::TooLarge));
-        }
+    let bytes = match whole(body, head, inspect).await? {
+        Whole::Bytes(bytes) => bytes,
+        Whole::Unread(body, reason) => return Ok(Read::Unread(body, reason)),
     };
     let depth = usize::try_from(inspect.depth).unwrap_or(usize::MAX);
     Ok(match Message::read(&bytes, depth) {
@@ -375,9 +395,11 @@ mod tests {
     fn endpoints_are_paths_and_methods() {
         assert_eq!(Endpoint::of(&Method::POST, "/v1/messages"), Endpoint::Messages);
         assert_eq!(Endpoint::of(&Method::POST, "/v1/messages/count_tokens"), Endpoint::CountTokens);
+        assert_eq!(Endpoint::of(&Method::POST, "/v1/messages/batches"), Endpoint::Batches);
         for (method, path) in [
             (Method::GET, "/v1/messages"),
-            (Method::POST, "/v1/messages/batches"),
+            (Method::GET, "/v1/messages/batches"),
+            (Method::POST, "/v1/messages/batches/msgbatch_1/cancel"),
             (Method::POST, "/v1/complete"),
             (Method::POST, "/v1/messages/"),
         ] {

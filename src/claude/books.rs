@@ -22,6 +22,7 @@ use super::{
     message::Word,
     rhythm::{FIVE_MINUTES, Met, ONE_HOUR},
     rules::Rules,
+    shared,
     usage::{Seen, StopReason, Usage},
 };
 use crate::{
@@ -53,6 +54,8 @@ struct Open {
     seen: Option<Seen>,
     turn: Option<Turn>,
     reserved: Reserved,
+    /// Whether nobody has asked for this call, so that what it costs comes off what is saved.
+    is_extra: bool,
 }
 
 /// What is to be settled with the tables once the answer is known.
@@ -60,6 +63,8 @@ struct Open {
 pub(super) struct Turn {
     /// What the conversation is remembered by; none where it is not.
     pub(super) whole: Option<u128>,
+    /// The first of the names of its earlier turns, which all of them have in common.
+    pub(super) first: Option<u128>,
     /// Hash and bytes of each beginning of the prompt.
     pub(super) boundaries: Vec<(u128, usize)>,
     /// The client's own breakpoints.
@@ -90,7 +95,8 @@ pub(super) struct Turn {
 
 impl Books {
     pub(super) fn open(core: &Arc<Core>, rules: &Arc<Rules>, call: Call) -> Self {
-        let open = Open { call, seen: None, turn: None, reserved: Reserved::default() };
+        let is_extra = call.reason == RoutingReason::Judge;
+        let open = Open { call, seen: None, turn: None, reserved: Reserved::default(), is_extra };
         let (core, rules) = (Arc::clone(core), Arc::clone(rules));
         Self(Arc::new(Entry { core, rules, open: Mutex::new(Some(Box::new(open))) }))
     }
@@ -115,6 +121,18 @@ impl Books {
         if let Some(open) = self.0.open.lock().as_mut() {
             open.reserved = reserved;
         }
+    }
+
+    /// Puts what was used so far into a record of its own, with what was reserved for it. This one goes on with another
+    /// call for the same client.
+    pub(super) fn split(&self, call: Call, seen: Seen) {
+        let reserved = self.0.open.lock().as_mut().map(|open| {
+            open.seen = None;
+            std::mem::take(&mut open.reserved)
+        });
+        let Some(reserved) = reserved else { return };
+        let open = Open { call, seen: Some(seen), turn: None, reserved, is_extra: true };
+        close(&self.0.core, &self.0.rules, open);
     }
 
     /// Changes what is to be settled.
@@ -150,7 +168,7 @@ impl Drop for Entry {
 }
 
 fn close(core: &Arc<Core>, rules: &Rules, open: Open) {
-    let Open { mut call, seen, turn, reserved } = open;
+    let Open { mut call, seen, turn, reserved, is_extra } = open;
     call.total_us = micros_since(call.started);
     if std::thread::panicking() {
         call.outcome = Outcome::Panic;
@@ -172,11 +190,13 @@ fn close(core: &Arc<Core>, rules: &Rules, open: Open) {
     call.refused = seen.stop_reason == Some(StopReason::Refusal);
     let unix_s = unix_now();
     if let (Some(tokens), Some(model)) = (tokens, used.and_then(|used| rules.model(used))) {
-        price(core, rules, &mut call, &Priced { seen: &seen, turn: turn.as_ref(), model, tokens, unix_s });
+        let turn = turn.as_ref();
+        price(core, rules, &mut call, &Priced { seen: &seen, turn, model, tokens, unix_s, is_extra });
     }
     let cost = call.cost.unwrap_or(0);
     if let Some(turn) = &turn {
         teach(core, &mut call, turn, &seen, used);
+        shared::publish(core, rules, turn, used);
     }
     core.claude.settle(reserved, cost);
     core.claude.telemetry.finish_call(&core.claude.stats, call);
@@ -212,11 +232,12 @@ struct Priced<'a> {
     model: &'a Model,
     tokens: Tokens,
     unix_s: u64,
+    is_extra: bool,
 }
 
 /// What the call cost, and what it would have cost otherwise.
 fn price(core: &Core, rules: &Rules, call: &mut Call, priced: &Priced<'_>) {
-    let Priced { seen, turn, model, mut tokens, unix_s } = *priced;
+    let Priced { seen, turn, model, mut tokens, unix_s, is_extra } = *priced;
     let usage = seen.usage.as_ref();
     let is = |word: Option<&Word>, name: &str| word.is_some_and(|word| word.as_str() == name);
     let terms = Terms {
@@ -235,8 +256,7 @@ fn price(core: &Core, rules: &Rules, call: &mut Call, priced: &Priced<'_>) {
     let Some(cost) = cost::cost(price, &tokens, terms) else { return };
     call.cost = Some(picos(cost));
     let Some(turn) = turn else {
-        // Nobody asked for the judge's calls: what they cost comes off what is saved.
-        let asked_for = if call.reason == RoutingReason::Judge { 0 } else { picos(cost) };
+        let asked_for = if is_extra { 0 } else { picos(cost) };
         (call.baseline_requested, call.baseline_premium) = (asked_for, asked_for);
         return;
     };

@@ -14,10 +14,13 @@ use super::rhythm::{FIVE_MINUTES, ONE_HOUR};
 use crate::telemetry::claude::ClaudeStats;
 
 /// Beginnings that are looked up for the parent of a call.
-const STEPS: usize = 20;
+pub(super) const STEPS: usize = 20;
 
 /// How long the same turn gets the same model again.
 const SAME_TURN: Duration = Duration::from_secs(600);
+
+/// A move in each of the last ten turns.
+pub(super) const ALL_MOVES: u16 = 0x3ff;
 
 /// A place in the list of known models.
 pub(super) type ModelIndex = u16;
@@ -104,6 +107,11 @@ impl Conversations {
         parent.map_or(Found::New, Found::Parent)
     }
 
+    /// What is known of a turn.
+    pub(super) fn state(&self, whole: u128) -> Option<State> {
+        self.states.get(&whole)
+    }
+
     /// Remembers a turn under the hash of all its messages.
     pub(super) fn remember(&self, whole: u128, state: State) {
         self.states.insert(whole, state);
@@ -159,6 +167,11 @@ impl Warmth {
         let warm = |hash: &u128| self.0.get(&(credential, model, *hash));
         let is_alive = |warm: &Warm| now.saturating_duration_since(warm.at) < warm.life();
         beginnings.iter().rev().take(STEPS).chain(beginnings.first()).filter_map(warm).find(is_alive)
+    }
+
+    /// What is known of one beginning.
+    pub(super) fn of(&self, credential: u64, model: ModelIndex, beginning: u128) -> Option<Warm> {
+        self.0.get(&(credential, model, beginning))
     }
 
     /// Notes that a beginning is in the cache.

@@ -19,7 +19,7 @@ use super::{
     rules::{Route, Rules},
 };
 use crate::{
-    config::{MessageType, ModelTier, Preference},
+    config::{MessageType, ModelTier, Preference, Transforms},
     telemetry::claude::RoutingReason as Reason,
 };
 
@@ -59,6 +59,8 @@ pub(super) struct Known<'a> {
 pub(super) struct Decision {
     /// The model that answers; none where it is the client's, byte for byte.
     pub(super) model: Option<ModelIndex>,
+    /// What is changed in the call so that this model takes it.
+    pub(super) transforms: Transforms,
     /// The tier of the model that answers.
     pub(super) tier: Option<ModelTier>,
     /// The tier that was wanted before guards and prices were asked.
@@ -80,6 +82,7 @@ impl Decision {
     pub(super) const fn kept(tier: Option<ModelTier>, reason: Reason) -> Self {
         Self {
             model: None,
+            transforms: Transforms::NONE,
             tier,
             wanted: tier,
             reason,
@@ -94,6 +97,18 @@ impl Decision {
 
 /// Decides a call. The classifier is asked only where its verdict matters.
 pub(super) fn decide(known: &Known<'_>, classify: impl FnOnce() -> Verdict) -> Decision {
+    let mut decision = decide_model(known, classify);
+    decision.transforms = transforms(known, decision.model);
+    decision
+}
+
+/// What is changed in a call so that a model takes it which may take it.
+pub(super) fn transforms(known: &Known<'_>, model: Option<ModelIndex>) -> Transforms {
+    let has_any = !known.rules.config.rewrite.transforms.is_empty();
+    model.filter(|_| has_any).and_then(|model| allows(known, model).ok()).unwrap_or_default()
+}
+
+fn decide_model(known: &Known<'_>, classify: impl FnOnce() -> Verdict) -> Decision {
     let requested = &known.asked.message.model;
     let own = known.rules.tier_of(requested);
     if known.head.tier == Some(Override::Off) {
@@ -261,29 +276,30 @@ fn settle_on(known: &Known<'_>, decision: &mut Decision, model: Option<ModelInde
     decision.tier = known.rules.tier_at(model);
 }
 
-/// The first model of a tier that may take the call.
+/// The first model of a tier that may take the call; one that takes it as it is before one that does not.
 fn candidate(known: &Known<'_>, decision: &mut Decision, tier: ModelTier) -> Result<ModelIndex, Reason> {
     let requested = known.rules.catalog.find(&known.asked.message.model);
-    let mut first = None;
+    let (mut first, mut changed) = (None, None);
     for index in known.rules.candidates(tier, requested) {
         match allows(known, index) {
-            Ok(()) => return Ok(index),
+            Ok(made) if made.is_none() => return Ok(index),
+            Ok(_) => _ = changed.get_or_insert(index),
             Err(reason) => {
                 decision.refused.push((index, reason));
                 first.get_or_insert(reason);
             }
         }
     }
-    Err(first.unwrap_or(Reason::Capability))
+    changed.ok_or(first.unwrap_or(Reason::Capability))
 }
 
-/// Whether a model may take the call in the requested one's place.
-fn allows(known: &Known<'_>, index: ModelIndex) -> Result<(), Reason> {
+/// Whether a model may take the call in the requested one's place, and what has to be changed for that.
+fn allows(known: &Known<'_>, index: ModelIndex) -> Result<Transforms, Reason> {
     let rules = known.rules;
     let requested = rules.catalog.find(&known.asked.message.model).ok_or(Reason::Capability)?;
     let target = rules.model(index).ok_or(Reason::Capability)?;
     if target.id == requested.id {
-        return Ok(());
+        return Ok(Transforms::NONE);
     }
     let thinking_by = match known.found {
         Found::Parent(state) | Found::Same(state) => state.thinking_by,
@@ -465,6 +481,8 @@ pub(super) struct Alternative {
     pub(super) tier: ModelTier,
     /// Why it may not take the call.
     pub(super) refused: Option<Reason>,
+    /// What would be changed in the call for it.
+    pub(super) transforms: Transforms,
     /// The move from the present model; none where it is that model, or has no price.
     pub(super) priced: Option<Priced>,
 }
@@ -486,6 +504,7 @@ pub(super) fn alternatives(known: &Known<'_>, kind: MessageType) -> Vec<Alternat
         model,
         tier,
         refused: allows(known, model).err(),
+        transforms: allows(known, model).unwrap_or_default(),
         priced: present
             .filter(|present| *present != model)
             .and_then(|present| price(known, kind, present, model)),

@@ -15,6 +15,10 @@ pub const MAX_RATIO: usize = 100;
 /// Bytes that the ratio is not asked of, as short answers repeat themselves.
 const RATIO_FREE: usize = 64 << 10;
 
+/// The largest window of a zstd frame, as a power of two: 8 MiB, which is what senders may count on (RFC 8878 section
+/// 3.1.1.1.2).
+const MAX_WINDOW_LOG: u32 = 23;
+
 /// How an answer is coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
@@ -26,6 +30,8 @@ pub enum Coding {
     Deflate,
     /// `br`.
     Brotli,
+    /// `zstd`.
+    Zstd,
     /// One that is not undone here, or several.
     Other,
 }
@@ -54,6 +60,7 @@ impl Coding {
             b"gzip" | b"x-gzip" => Self::Gzip,
             b"deflate" => Self::Deflate,
             b"br" => Self::Brotli,
+            b"zstd" => Self::Zstd,
             _ => Self::Other,
         }
     }
@@ -76,6 +83,7 @@ enum Form {
     Zlib(Box<ZlibDecoder<Sink>>),
     Raw(Box<DeflateDecoder<Sink>>),
     Brotli(Box<brotli::DecompressorWriter<Sink>>),
+    Zstd(Box<zstd::stream::write::Decoder<'static, Sink>>),
     Other,
 }
 
@@ -88,6 +96,7 @@ impl Decoder {
             Coding::Gzip => Form::Gzip(Box::new(MultiGzDecoder::new(Sink::default()))),
             Coding::Deflate => Form::Deflate,
             Coding::Brotli => Form::Brotli(Box::new(brotli::DecompressorWriter::new(Sink::default(), 4096))),
+            Coding::Zstd => zstd_decoder().map_or(Form::Other, |decoder| Form::Zstd(Box::new(decoder))),
             Coding::Other => Form::Other,
         };
         Self { form, taken: 0, given: 0, error: None }
@@ -132,6 +141,13 @@ impl Decoder {
     }
 }
 
+/// A decoder of zstd; none where the library has no memory for one.
+fn zstd_decoder() -> Option<zstd::stream::write::Decoder<'static, Sink>> {
+    let mut decoder = zstd::stream::write::Decoder::new(Sink::default()).ok()?;
+    decoder.window_log_max(MAX_WINDOW_LOG).ok()?;
+    Some(decoder)
+}
+
 impl Form {
     fn decode(&mut self, piece: &[u8], room: usize) -> Result<Vec<u8>, DecodeError> {
         match self {
@@ -151,6 +167,11 @@ impl Form {
                 decoder.get_mut().take(&result)
             }
             Self::Brotli(decoder) => {
+                decoder.get_mut().room = room;
+                let result = decoder.write_all(piece).and_then(|()| decoder.flush());
+                decoder.get_mut().take(&result)
+            }
+            Self::Zstd(decoder) => {
                 decoder.get_mut().room = room;
                 let result = decoder.write_all(piece).and_then(|()| decoder.flush());
                 decoder.get_mut().take(&result)
@@ -222,6 +243,7 @@ mod tests {
             (Coding::Deflate, zlib.finish().unwrap()),
             (Coding::Deflate, raw.finish().unwrap()),
             (Coding::Brotli, br.into_inner()),
+            (Coding::Zstd, zstd::encode_all(text, 3).unwrap()),
         ]
     }
 
@@ -242,7 +264,8 @@ mod tests {
             (Some("x-gzip"), Coding::Gzip),
             (Some("deflate"), Coding::Deflate),
             (Some("br"), Coding::Brotli),
-            (Some("zstd"), Coding::Other),
+            (Some("zstd"), Coding::Zstd),
+            (Some("compress"), Coding::Other),
             (Some("gzip, br"), Coding::Other),
         ];
         for (header, expected) in table {
@@ -281,6 +304,33 @@ mod tests {
     }
 
     #[test]
+    fn what_zstd_has_flushed_comes_out_at_once_in_one_frame_or_several() {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+        let mut decoder = Decoder::new(Coding::Zstd);
+        for number in 0..5 {
+            let event = format!("data: {number}\n\n");
+            encoder.write_all(event.as_bytes()).unwrap();
+            encoder.flush().unwrap();
+            let mut plain = Vec::new();
+
+            decoder.feed(&std::mem::take(encoder.get_mut()), |bytes| plain.extend_from_slice(bytes)).unwrap();
+
+            assert_eq!(plain, event.as_bytes());
+        }
+        let frames = [zstd::encode_all(&b"one"[..], 3).unwrap(), zstd::encode_all(&b"two"[..], 19).unwrap()];
+        assert_eq!(decode(Coding::Zstd, &frames.concat(), 2).as_deref(), Ok(&b"onetwo"[..]));
+    }
+
+    #[test]
+    fn a_frame_of_zstd_with_a_window_that_is_too_large_is_refused() {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.window_log(super::MAX_WINDOW_LOG + 1).unwrap();
+        encoder.write_all(&[7; 1000]).unwrap();
+
+        assert_eq!(decode(Coding::Zstd, &encoder.finish().unwrap(), 64), Err(DecodeError::Damaged));
+    }
+
+    #[test]
     fn bombs_and_damage_end_the_counting() {
         let zeros = vec![0; 4 << 20];
         for (coding, bytes) in coded(&zeros).into_iter().skip(1) {
@@ -292,7 +342,7 @@ mod tests {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::none());
         gzip.write_all(&noise).unwrap();
         assert_eq!(decode(Coding::Gzip, &gzip.finish().unwrap(), 1 << 16), Err(DecodeError::TooLarge));
-        for coding in [Coding::Gzip, Coding::Deflate, Coding::Brotli] {
+        for coding in [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd] {
             assert_eq!(decode(coding, &[0xff; 64], 7), Err(DecodeError::Damaged), "{coding:?}");
         }
         let mut decoder = Decoder::new(Coding::Other);
@@ -303,7 +353,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), step in 1_usize..50) {
-            for coding in [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Other] {
+            for coding in [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd, Coding::Other] {
                 let _ = decode(coding, &bytes, step);
             }
         }

@@ -17,7 +17,7 @@ use super::{
     rules::{Rules, RulesError},
 };
 use crate::{
-    config::{self, MessageType, ModelTier, PromptCacheMode},
+    config::{self, MessageType, ModelTier, PromptCacheMode, Transforms},
     telemetry::claude::RoutingReason,
 };
 
@@ -45,6 +45,8 @@ pub struct Explained {
     pub wanted: Option<ModelTier>,
     /// The word that decided.
     pub reason: &'static str,
+    /// What would be changed in the call so that the model takes it.
+    pub transforms: Transforms,
     /// The type of the message.
     pub kind: MessageType,
     /// Whether the economy tier is barred, now and in the turns to come.
@@ -70,6 +72,8 @@ pub struct Alternative {
     pub tier: ModelTier,
     /// Why it may not take the call.
     pub refused: Option<&'static str>,
+    /// What would be changed in the call for it.
+    pub transforms: Transforms,
     /// What moving to it costs and saves; none for the requested model itself.
     pub priced: Option<Prices>,
 }
@@ -139,6 +143,7 @@ pub fn explain(config: &config::Claude, body: Bytes, version: &str) -> Result<Ex
         tier: decision.tier,
         wanted: decision.wanted,
         reason: decision.reason.as_str(),
+        transforms: decision.transforms,
         kind: decision.kind,
         is_serious: decision.is_serious,
         verdict,
@@ -151,6 +156,7 @@ pub fn explain(config: &config::Claude, body: Bytes, version: &str) -> Result<Ex
                 model: rules.label(Some(alternative.model)).to_string(),
                 tier: alternative.tier,
                 refused: alternative.refused.map(RoutingReason::as_str),
+                transforms: alternative.transforms,
                 priced: alternative.priced.map(|priced| Prices {
                     stay: priced.stay.picos(),
                     go: priced.go.picos(),

@@ -8,7 +8,7 @@ use super::{
     rules::Rules,
 };
 use crate::{
-    config::{Effort, RewriteThinking, ThinkingType},
+    config::{Effort, RewriteThinking, ThinkingType, Transforms},
     telemetry::claude::RoutingReason,
 };
 
@@ -40,26 +40,27 @@ impl<'a> Fit<'a> {
             settings: Settings {
                 min_max_tokens: u64::from(rules.config.gate.min_max_tokens),
                 is_loss_allowed: rules.config.rewrite.thinking == RewriteThinking::AllowLoss,
+                transforms: Transforms::of(&rules.config.rewrite.transforms),
             },
             asked,
             head,
         }
     }
 
-    /// Whether a model may take the call in the requested one's place.
+    /// Whether a model may take the call in the requested one's place, and what has to be changed for that.
     pub(super) fn may_take(
         &self,
         rules: &Rules,
         target: &Model,
         requested: &Model,
         unix_s: u64,
-    ) -> Result<(), RoutingReason> {
+    ) -> Result<Transforms, RoutingReason> {
         guard::may_take(&rules.catalog, target, requested, &self.ask(), unix_s).map_err(reason)
     }
 
-    /// What a refusal of the call by a model would teach.
-    pub(super) fn features(&self) -> Features {
-        self.ask().features()
+    /// What a refusal of the call, as it was changed, by a model would teach.
+    pub(super) fn features(&self, made: Transforms) -> Features {
+        self.ask().after(made).features()
     }
 
     fn ask(&self) -> Ask<'_> {
@@ -81,6 +82,7 @@ impl<'a> Fit<'a> {
                     Effort::from_word(effort.as_str()).map_or(AskedEffort::Other, AskedEffort::Known)
                 }
             },
+            has_odd_effort: parameters.places.has_odd_effort,
             tool_choice: match parameters.tool_choice.as_ref().map(Word::as_str) {
                 None | Some("auto" | "none") => ToolChoice::Free,
                 Some("any" | "tool") => ToolChoice::Forced,

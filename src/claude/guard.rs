@@ -1,10 +1,14 @@
 //! Which models may take a call as it is: the parameter table, limits, thinking blocks, and what refusals have taught.
 //!
-//! A call is never repaired. What a model is not known to take refuses the move, and so does what this build does not
-//! know: the client's own model then answers, and if it refuses the call, that answer is the client's own.
+//! A call is never repaired unless the operator asks for it, and then only what the requested model takes and the other one
+//! does not. What a model is not known to take refuses the move, and so does what this build does not know: the client's own
+//! model then answers, and if it refuses the call, that answer is the client's own.
 
-use super::catalog::{Catalog, Feature, Features, Model};
-use crate::config::{Effort, Sampling, ThinkingType};
+use super::{
+    catalog::{Catalog, Feature, Features, Model},
+    transform::effort_of,
+};
+use crate::config::{Effort, Sampling, ThinkingType, Transform, Transforms};
 
 /// The versions of the API that are known, the older one with sampling parameters.
 const WITH_SAMPLING: &str = "2023-06-01";
@@ -103,6 +107,8 @@ pub struct Ask<'a> {
     pub thinking: Thinking,
     /// `output_config.effort`.
     pub effort: AskedEffort,
+    /// Whether no effort can be put into the call, as there is something else in its place.
+    pub has_odd_effort: bool,
     /// `tool_choice`.
     pub tool_choice: ToolChoice,
     /// Whether the last message is the assistant's.
@@ -157,19 +163,24 @@ pub struct Settings {
     pub min_max_tokens: u64,
     /// `rewrite.thinking: allow_loss`.
     pub is_loss_allowed: bool,
+    /// `rewrite.transforms`.
+    pub transforms: Transforms,
 }
 
-/// Whether `target` may take a call that names `requested`, at a time in seconds since 1970.
+/// Whether `target` may take a call that names `requested`, at a time in seconds since 1970, and what has to be changed in
+/// it for that.
 pub fn may_take(
     catalog: &Catalog,
     target: &Model,
     requested: &Model,
     ask: &Ask<'_>,
     now_s: u64,
-) -> Result<(), Refusal> {
+) -> Result<Transforms, Refusal> {
     if target.id == requested.id {
-        return Ok(());
+        return Ok(Transforms::NONE);
     }
+    let made = needed(target, requested, ask);
+    let ask = &ask.after(made);
     takes_parameters(target, ask)?;
     takes_content(target, ask)?;
     takes_betas(target, ask)?;
@@ -179,8 +190,29 @@ pub fn may_take(
         Some(Feature::ThinkingHistory) => Err(Refusal::Thinking),
         Some(Feature::Betas | Feature::ServerTools) => Err(Refusal::Beta),
         Some(_) => Err(Refusal::Capability),
-        None => Ok(()),
+        None => Ok(made),
     }
+}
+
+/// The transforms that the target needs, of those that are allowed. What the requested model refuses too is not made good:
+/// the API tells the client so.
+fn needed(target: &Model, requested: &Model, ask: &Ask<'_>) -> Transforms {
+    let allowed = ask.settings.transforms;
+    let mut made = Transforms::NONE;
+    if allowed.has(Transform::DropSampling) && !takes_sampling(target, ask) && takes_sampling(requested, ask)
+    {
+        made = made.with(Transform::DropSampling);
+    }
+    let has_budget = matches!(ask.thinking, Thinking::Known(ThinkingType::Enabled, Some(_)));
+    let kinds = &target.takes.thinking;
+    let takes_another = !kinds.contains(&ThinkingType::Enabled)
+        && kinds.contains(&ThinkingType::Adaptive)
+        && !ask.has_odd_effort;
+    if allowed.has(Transform::BudgetToEffort) && has_budget && takes_another && takes_thinking(requested, ask)
+    {
+        made = made.with(Transform::BudgetToEffort);
+    }
+    made
 }
 
 fn takes_parameters(target: &Model, ask: &Ask<'_>) -> Result<(), Refusal> {
@@ -293,6 +325,23 @@ fn has_room(target: &Model, requested: &Model, ask: &Ask<'_>) -> Result<(), Refu
 }
 
 impl Ask<'_> {
+    /// The same call after transforms.
+    #[must_use]
+    pub fn after(mut self, made: Transforms) -> Self {
+        if made.has(Transform::DropSampling) {
+            (self.temperature, self.top_p, self.top_k) = (None, None, None);
+        }
+        if made.has(Transform::BudgetToEffort)
+            && let Thinking::Known(ThinkingType::Enabled, Some(budget)) = self.thinking
+        {
+            self.thinking = Thinking::Known(ThinkingType::Adaptive, None);
+            if self.effort == AskedEffort::Absent {
+                self.effort = AskedEffort::Known(effort_of(budget));
+            }
+        }
+        self
+    }
+
     /// What a refusal of this call may be about.
     #[must_use]
     pub fn features(&self) -> Features {

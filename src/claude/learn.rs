@@ -18,6 +18,7 @@ use super::{
     send::Ready,
 };
 use crate::{
+    config::Transforms,
     net::{Body, drain::Phase},
     telemetry::claude::RoutingReason,
     upstream::{self, Timing},
@@ -189,6 +190,7 @@ pub(super) fn from_fallback(ready: &Ready, status: StatusCode, why: &'static str
     let requested = rules.index(&asked.message.model);
     books.note(|call| {
         call.fell_back = true;
+        call.transforms = Transforms::NONE;
         call.reason = RoutingReason::NoRoute;
         call.model = Arc::clone(rules.label(requested));
         call.tier = rules.tier_of(&asked.message.model);
@@ -213,7 +215,11 @@ pub(super) fn from_fallback(ready: &Ready, status: StatusCode, why: &'static str
     let Some(target) = target else { return };
     // Which change was at fault is not known where there were two.
     let fit = Fit::new(rules, asked, &ready.begun.head, None, 0);
-    let moved = if plan.changes.model.is_some() { fit.features() } else { super::catalog::Features::NONE };
+    let moved = if plan.changes.model.is_some() {
+        fit.features(plan.changes.transforms)
+    } else {
+        super::catalog::Features::NONE
+    };
     let features = moved.with_if(Feature::Breakpoint, plan.changes.breakpoints.is_some());
     if plan.changes.model.is_some() || plan.changes.breakpoints.is_some() {
         rules.catalog.learned().refuse(&target.id, features, unix_now());
@@ -224,8 +230,9 @@ pub(super) fn from_fallback(ready: &Ready, status: StatusCode, why: &'static str
 /// Notes that a neighbouring tier has answered in the place of an overloaded model.
 pub(super) fn from_neighbour(ready: &Ready) {
     let Ready { core, rules, asked, plan, books, .. } = ready;
-    let Some(neighbour) = plan.neighbour else { return };
+    let Some((neighbour, transforms)) = plan.neighbour else { return };
     books.note(|call| {
+        call.transforms = transforms;
         call.model = Arc::clone(rules.label(Some(neighbour)));
         call.tier = rules.tier_at(neighbour);
         call.reason = RoutingReason::Overload;

@@ -20,7 +20,7 @@ use canonical::Canonical;
 
 pub use canonical::{MAX_HASHED, Prefix, PrefixHash, Prefixes};
 pub use lexer::Piece;
-pub use parameters::{Given, Parameters, Thinking, Word};
+pub use parameters::{Given, Parameters, Places, Thinking, Word};
 
 /// Messages of one request; the API takes 100,000, but no conversation has so many.
 pub const MAX_TURNS: usize = 20_000;

@@ -20,13 +20,17 @@ pub mod usage;
 
 mod answers;
 mod asked;
+mod batch;
 mod books;
 mod budget;
 mod conversation;
 mod decide;
+mod echo;
 mod error;
+mod escalate;
 mod explain;
 mod fit;
+mod held;
 mod judge;
 mod learn;
 mod outgoing;
@@ -37,8 +41,10 @@ mod relay;
 mod rhythm;
 mod rules;
 mod send;
+mod shared;
 #[cfg(test)]
 mod simulation;
+mod transform;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
@@ -67,6 +73,7 @@ use crate::{
 pub use budget::{Adding, SharedSums};
 pub use explain::{Alternative, ExplainError, Explained, Prices, explain};
 pub use rules::{RulesError, classifier_settings};
+pub use shared::{Reading, SharedStates, Writing};
 
 /// Prefixes that the simulated caches of the baselines hold.
 const SIMULATED: usize = 20_000;
@@ -86,6 +93,8 @@ pub struct Parts {
     pub key: [u8; 32],
     /// Sums that replicas share; none where each counts for itself.
     pub sums: Option<Arc<dyn SharedSums>>,
+    /// States of conversations that replicas share; none where each has its own.
+    pub states: Option<Arc<dyn SharedStates>>,
     /// What is left to chance: uniform numbers.
     pub chance: fn() -> u64,
 }
@@ -100,6 +109,7 @@ pub struct Claude {
     drain: Drain,
     key: [u8; 32],
     conversations: Conversations,
+    states: Option<Arc<dyn SharedStates>>,
     warmth: Warmth,
     rhythms: Rhythms,
     baselines: Mutex<Baselines>,
@@ -126,6 +136,7 @@ impl Claude {
         Ok(Arc::new(Self {
             listener: parts.telemetry.listener(Listener::Claude),
             conversations: Conversations::new(conversations.max, conversations.idle, Arc::clone(&stats)),
+            states: parts.states,
             warmth: Warmth::new(conversations.max),
             rhythms: Rhythms::new(),
             baselines: Mutex::new(Baselines::new(SIMULATED)),

@@ -8,7 +8,7 @@ use super::{
     asked::Asked,
     books::Turn,
     catalog::Model,
-    conversation::{Found, ModelIndex, State, Warm},
+    conversation::{ALL_MOVES, Found, ModelIndex, State, Warm},
     cost::{Mark, Ttl},
     decide::{BYTES_PER_KILOTOKEN, Decision, prompt_tokens, tokens_of},
     gate::{Gaps, choose_ttl},
@@ -17,7 +17,7 @@ use super::{
     splice::{self, Edits, SystemMark},
     trim::{self, Wish},
 };
-use crate::config::{ContextMode, PromptCacheMode};
+use crate::config::{ContextMode, PromptCacheMode, Transforms};
 
 /// The share of a window from which on a conversation is near its end, in percent.
 const NEAR_PERCENT: u64 = 80;
@@ -35,6 +35,8 @@ pub(super) struct Decided<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
     pub(super) model: Option<ModelIndex>,
+    /// What is changed so that this model takes the call.
+    pub(super) transforms: Transforms,
     /// Whether breakpoints are added, and whether they last an hour.
     pub(super) breakpoints: Option<bool>,
     /// Messages that are left out: how many, and where they are in the body.
@@ -57,6 +59,7 @@ impl Changes {
             mark: ttl,
             mark_system: ttl.map(|ttl| SystemMark { ttl, wrap: rules.config.prompt_cache.wrap_system }),
             cut: self.cut.as_ref().map(|cut| cut.span.clone()),
+            transforms: self.transforms,
         };
         splice::join(&splice::splice(&asked.body, &asked.message, &edits))
     }
@@ -184,7 +187,7 @@ pub(super) fn state_after(decided: Decided<'_>, changes: &Changes, now: Instant)
         } else {
             before.map_or(0, |state| count(state.dearer_left))
         },
-        moves: if is_retry { moves } else { (moves << 1 | u16::from(has_moved)) & 0x3ff },
+        moves: if is_retry { moves } else { (moves << 1 | u16::from(has_moved)) & ALL_MOVES },
         no_route: before.is_some_and(|state| state.no_route),
         thinking_by: before.and_then(|state| state.thinking_by),
         settings: asked.settings,
@@ -230,8 +233,10 @@ pub(super) fn turn(decided: Decided<'_>, changes: &Changes) -> Turn {
         ),
         Found::Same(_) | Found::New => (None, false),
     };
+    let names = asked.conversation();
     Turn {
-        whole: asked.conversation().last().copied(),
+        whole: names.last().copied(),
+        first: names.first().copied(),
         own_breakpoints: (!marks.is_empty()).then(|| marks.iter().any(|mark| mark.ttl == Ttl::OneHour)),
         boundaries,
         marks,

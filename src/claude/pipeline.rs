@@ -1,13 +1,14 @@
 //! The way of a call, on one screen.
 //!
 //! ```text
-//! begin -> read? -> decide -> kept? -> budget -> change -> send -> relay -> books
+//! begin -> read? -> decide -> kept? -> budget -> change -> send -> relay -> echo? -> books
 //!            |                                               ^
 //!            +-- unread, or no call of a model --------------+
 //! ```
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header, request, uri::PathAndQuery};
 use tokio::{sync::oneshot, time::Instant};
 
@@ -15,16 +16,19 @@ use super::{
     Core,
     answers::{self, Kept, Lead, Place, Waiting},
     asked::{self, Endpoint, Head, Read},
+    batch,
     books::{Books, Journal, unix_now},
     budget::{Charged, Reserved},
+    echo,
     error::CallError,
     outgoing::Changes,
     plan::{Case, decide_call, plan, reserve, settle},
     rules::{Route, Rules},
     send::{self, Outgoing, Ready},
+    shared,
 };
 use crate::{
-    config::{AnswerHeaders, ClaudeMode, ModelTier},
+    config::{AnswerHeaders, ClaudeMode, ModelTier, Transforms},
     net::{Answer, Body, BodyError, Context, InterimSink, Refusal, headers},
     telemetry::{
         SpanIds, Trace,
@@ -49,6 +53,7 @@ pub(super) async fn serve(core: &Arc<Core>, request: Request<Body>, context: Con
     let (begun, body) = begin(core, &rules, request, context);
     match Endpoint::of(&begun.parts.method, begun.parts.uri.path()) {
         Endpoint::Other => pass(core, &begun, body).await,
+        Endpoint::Batches => batch::serve(core, &rules, &begun, body).await,
         Endpoint::CountTokens => count_tokens(core, &rules, begun, body).await,
         Endpoint::Messages => call(core, &rules, begun, body).await,
     }
@@ -72,7 +77,7 @@ pub(super) fn begin(core: &Core, rules: &Rules, request: Request<Body>, context:
     if rest.len() != parts.uri.path().len() {
         let target = parts.uri.query().map_or_else(|| rest.to_owned(), |query| format!("{rest}?{query}"));
         // A path that was valid stays so from one of its slashes on.
-        parts.uri = PathAndQuery::from_maybe_shared(bytes::Bytes::from(target)).map_or(parts.uri, Uri::from);
+        parts.uri = PathAndQuery::from_maybe_shared(Bytes::from(target)).map_or(parts.uri, Uri::from);
     }
     parts.headers.insert(header::HOST, core.client.upstream().authority().clone());
     if let Some(key) = &rules.api_key {
@@ -102,12 +107,16 @@ async fn count_tokens(core: &Arc<Core>, rules: &Arc<Rules>, begun: Begun, body: 
         Read::Unread(body, _) => send_once(core, &begun, body).await,
         Read::Asked(asked) => {
             let case = Case { core, rules, begun: &begun, asked: &asked };
-            let model = decide_call(&case, None).decision.model;
-            let changes = Changes { model: model.filter(|_| case.acts()), ..Changes::default() };
+            shared::adopt(&case).await;
+            let decision = decide_call(&case, None).decision;
+            let (model, transforms) = (decision.model, decision.transforms);
+            let changes = Changes { model, transforms, ..Changes::default() };
+            let changes = if case.acts() { changes } else { Changes::default() };
             if changes.is_none() {
                 send_once(core, &begun, Body::full(asked.body.clone())).await
             } else {
-                count_on(&case, &changes).await
+                let (body, own) = (changes.apply(rules, &asked), asked.body.clone());
+                send_changed(core, rules, &begun, Changed { body, own, is_repeated: true }).await
             }
         }
     };
@@ -117,18 +126,32 @@ async fn count_tokens(core: &Arc<Core>, rules: &Arc<Rules>, begun: Begun, body: 
     }
 }
 
-/// Counts on another model than the client's, and on the client's where that one refuses.
-async fn count_on(case: &Case<'_>, changes: &Changes) -> Result<Response<Body>, CallError> {
+/// A body that was changed, of what is no call of a model.
+pub(super) struct Changed {
+    pub(super) body: Bytes,
+    /// The client's own.
+    pub(super) own: Bytes,
+    /// Whether it may be sent again where there was no answer or a failure.
+    pub(super) is_repeated: bool,
+}
+
+/// Sends what was changed, and the client's own bytes where the API refuses the change.
+pub(super) async fn send_changed(
+    core: &Core,
+    rules: &Rules,
+    begun: &Begun,
+    Changed { body, own, is_repeated }: Changed,
+) -> Result<Response<Body>, CallError> {
     let outgoing = Outgoing {
-        parts: &case.begun.parts,
-        retries_itself: case.begun.head.retries_itself,
-        body: changes.apply(case.rules, case.asked),
-        own: Some(case.asked.body.clone()),
+        parts: &begun.parts,
+        retries_itself: begun.head.retries_itself || !is_repeated,
+        body,
+        own: Some(own),
         neighbour: None,
         is_stream: false,
-        interim: case.begun.interim.clone(),
+        interim: begun.interim.clone(),
     };
-    let mut response = send::send(case.core, case.rules, &outgoing).await?.reply.response;
+    let mut response = send::send(core, rules, &outgoing).await?.reply.response;
     headers::strip_hop_by_hop(response.headers_mut());
     Ok(response)
 }
@@ -156,7 +179,11 @@ async fn call(core: &Arc<Core>, rules: &Arc<Rules>, mut begun: Begun, body: Body
     let (core, rules, names) = (Arc::clone(core), Arc::clone(rules), names_decisions(rules, route));
     let ready = Arc::new(Ready { core, rules, begun, asked, plan, books });
     match answer_to(&ready, interim).await {
-        Ok(mut response) => {
+        Ok(response) => {
+            let mut response = match renamed(&ready) {
+                Some(requested) => echo::rename(response, requested).await,
+                None => response,
+            };
             if names {
                 tell(&mut response, &ready.books, Some(&ready.asked.message.model));
             }
@@ -164,6 +191,13 @@ async fn call(core: &Arc<Core>, rules: &Arc<Rules>, mut begun: Begun, body: Body
         }
         Err(error) => lost(&ready.core, &ready.books, &error, journal),
     }
+}
+
+/// The name to put back into the answer, where another model gave it and the client is not to see that.
+fn renamed(ready: &Ready) -> Option<&str> {
+    let mut is_moved = false;
+    ready.books.note(|call| is_moved = call.model != call.requested);
+    (is_moved && ready.rules.config.answers.echo_model).then_some(&ready.asked.message.model)
 }
 
 /// The answer to a decided call: a kept one, that of an identical call in flight, or its own.
@@ -299,6 +333,7 @@ pub(super) fn record(rules: &Rules, route: &Route, begun: &Begun) -> Call {
         tier: None,
         wanted: None,
         reason: RoutingReason::Off,
+        transforms: Transforms::NONE,
         status: 499,
         outcome: Outcome::ClientAbort,
         is_stream: false,
@@ -325,7 +360,7 @@ pub(super) fn record(rules: &Rules, route: &Route, begun: &Begun) -> Call {
 }
 
 /// Sends a request that is not repeated.
-async fn send_once(core: &Core, begun: &Begun, body: Body) -> Result<Response<Body>, CallError> {
+pub(super) async fn send_once(core: &Core, begun: &Begun, body: Body) -> Result<Response<Body>, CallError> {
     let call = upstream::Call {
         body,
         interim: begun.interim.clone(),
@@ -364,11 +399,16 @@ fn tell(response: &mut Response<Body>, books: &Books, requested: Option<&str>) {
             add("x-touchline-model", &call.model);
             add("x-touchline-requested-model", requested);
         }
-        let reason = call.reason.as_str();
-        match word(call.wanted).filter(|_| call.wanted != call.tier) {
-            Some(wanted) => add("x-touchline-reason", &format!("{reason}; wanted={wanted}")),
-            None => add("x-touchline-reason", reason),
+        let mut reason = call.reason.as_str().to_owned();
+        if let Some(wanted) = word(call.wanted).filter(|_| call.wanted != call.tier) {
+            reason.push_str("; wanted=");
+            reason.push_str(wanted);
         }
+        for transform in call.transforms.iter() {
+            reason.push_str("; transform=");
+            reason.push_str(transform.as_str());
+        }
+        add("x-touchline-reason", &reason);
     });
 }
 
@@ -384,14 +424,14 @@ fn lost(core: &Core, books: &Books, error: &CallError, journal: Journal) -> Answ
     refused(core, error, journal)
 }
 
-fn refused(core: &Core, error: &CallError, journal: Journal) -> Answer<Journal> {
+pub(super) fn refused(core: &Core, error: &CallError, journal: Journal) -> Answer<Journal> {
     core.claude.listener.refusals.increment(error.reason());
     Answer::new(error.response(), journal)
 }
 
 /// What the client is told when its own body failed. To one that left there is nothing to tell: its connection notices,
 /// and drops this call.
-async fn received(error: BodyError) -> CallError {
+pub(super) async fn received(error: BodyError) -> CallError {
     if error == BodyError::ClientGone {
         std::future::pending::<()>().await;
     }

@@ -13,7 +13,7 @@ use super::{
     budget::{Charged, Reserved},
     catalog::{Feature, Features, Model},
     classify::Verdict,
-    conversation::{Found, ModelIndex},
+    conversation::{ALL_MOVES, Found, ModelIndex, State},
     decide::{self, Decision, Known},
     error::CallError,
     judge,
@@ -21,8 +21,12 @@ use super::{
     pipeline::Begun,
     rules::{Route, Rules},
     send::Ready,
+    shared,
 };
-use crate::{config::ClaudeMode, telemetry::claude::RoutingReason};
+use crate::{
+    config::{ClaudeMode, ModelTier, OnRefusal, Transforms},
+    telemetry::claude::RoutingReason,
+};
 
 /// What a decision looks at.
 pub(super) struct Case<'a> {
@@ -47,7 +51,7 @@ impl Case<'_> {
 pub(super) struct Plan {
     pub(super) changes: Changes,
     /// The model to ask where the wanted one is overloaded.
-    pub(super) neighbour: Option<ModelIndex>,
+    pub(super) neighbour: Option<Neighbour>,
     pub(super) decision: Decision,
     found: Found,
     /// The call's name among identical ones, where it may have an answer of theirs.
@@ -56,9 +60,13 @@ pub(super) struct Plan {
     pub(super) judged: Duration,
 }
 
+/// A model that is asked in the place of an overloaded one, and what is changed in the call for it.
+pub(super) type Neighbour = (ModelIndex, Transforms);
+
 /// Decides a call and notes what was decided.
 pub(super) async fn plan(case: &Case<'_>, books: &Books) -> Plan {
     let Case { core, rules, asked, .. } = *case;
+    shared::adopt(case).await;
     let mut decided = decide_call(case, None);
     let since = Instant::now();
     if case.acts() {
@@ -77,7 +85,7 @@ pub(super) async fn plan(case: &Case<'_>, books: &Books) -> Plan {
     let Decided { mut decision, found, verdict, neighbour } = decided;
     if !case.acts() {
         note_what_would_be(books, &decision);
-        decision.model = None;
+        (decision.model, decision.transforms) = (None, Transforms::NONE);
         decision.tier = rules.tier_of(&asked.message.model);
     }
     let changes = changes(case, &decision, &found);
@@ -89,6 +97,7 @@ pub(super) async fn plan(case: &Case<'_>, books: &Books) -> Plan {
         call.tier = decision.tier;
         call.wanted = call.wanted.or(decision.wanted);
         call.reason = decision.reason;
+        call.transforms = changes.transforms;
         call.is_stream = asked.message.parameters.is_stream;
         call.identity = Some(short(asked.identity));
         call.trimmed =
@@ -120,6 +129,7 @@ fn changes(case: &Case<'_>, decision: &Decision, found: &Found) -> Changes {
     let breakpoints = claude.breakpoints(rules, asked, found, Instant::now());
     Changes {
         model: decision.model,
+        transforms: decision.transforms,
         breakpoints: breakpoints.filter(|_| !is_barred && outgoing::is_lasting(found, decision.model)),
         cut: claude
             .window(case.route(), outgoing::Decided { rules, asked, found, decision })
@@ -157,32 +167,82 @@ pub(super) async fn reserve(ready: &Ready) -> Result<(), CallError> {
         return Ok(());
     }
     let used = plan.changes.model.or_else(|| rules.index(&asked.message.model));
+    let charged = charged(ready, used, plan.decision.tier);
+    let reserved = claude.budgets.reserve(charged, unix_now()).await?;
+    settle(ready, reserved);
+    Ok(())
+}
+
+/// What a call is charged with by estimate, on a model.
+fn charged(ready: &Ready, used: Option<ModelIndex>, tier: Option<ModelTier>) -> Charged {
+    let Ready { core, rules, asked, plan, .. } = ready;
+    let claude = &core.claude;
     let warm =
         used.and_then(|used| claude.warmth.find(asked.credential, used, &asked.beginnings, Instant::now()));
     let model = used.and_then(|used| rules.model(used));
     let tokens = decide::prompt_tokens(asked, &plan.found);
     let output = claude.outputs.expected(plan.decision.kind);
-    let unix_s = unix_now();
-    let charged = Charged {
+    Charged {
         identity: asked.identity,
-        tier: plan.decision.tier,
+        tier,
         is_serious: plan.decision.is_serious,
-        estimate: outgoing::estimate(model, tokens, output, warm, unix_s),
-    };
-    let reserved = claude.budgets.reserve(charged, unix_s).await?;
-    settle(ready, reserved);
-    Ok(())
+        estimate: outgoing::estimate(model, tokens, output, warm, unix_now()),
+    }
 }
 
 /// Notes what is settled when the answer is known, and remembers the turn.
 pub(super) fn settle(ready: &Ready, reserved: Reserved) {
-    let Ready { core, rules, asked, plan: Plan { changes, decision, found, .. }, books, .. } = ready;
+    settle_with(ready, &ready.plan.changes, reserved, |_| {});
+}
+
+fn settle_with(ready: &Ready, changes: &Changes, reserved: Reserved, change: impl FnOnce(&mut State)) {
+    let Ready { core, rules, asked, plan: Plan { decision, found, .. }, books, .. } = ready;
     let decided = outgoing::Decided { rules, asked, found, decision };
     books.settle_at_end(outgoing::turn(decided, changes), reserved);
     let state = outgoing::state_after(decided, changes, Instant::now());
-    if let (Some(whole), Some(state)) = (asked.conversation().last(), state) {
+    if let (Some(whole), Some(mut state)) = (asked.conversation().last(), state) {
+        change(&mut state);
         core.claude.conversations.remember(*whole, state);
     }
+}
+
+/// Whether a refusal sends the call to the client's own model: where it was moved to a cheaper tier, by nobody who named
+/// that tier, between two turns, and no budget is nearly used up.
+pub(super) fn may_escalate(ready: &Ready) -> bool {
+    let Ready { core, rules, begun, asked, plan, .. } = ready;
+    let own = rules.tier_of(&asked.message.model);
+    let used = plan.changes.model.and_then(|model| rules.tier_at(model));
+    rules.config.answers.on_refusal == OnRefusal::Escalate
+        && used.is_some_and(|used| Some(used) < own)
+        && begun.head.tier.is_none()
+        && !asked.message.is_tool_loop()
+        && !core.claude.budgets.is_soft(&charged(ready, rules.index(&asked.message.model), own), unix_now())
+}
+
+/// What is changed in a call that goes to the client's own model after all.
+pub(super) fn home(ready: &Ready) -> Changes {
+    let Ready { core, rules, begun, asked, plan, .. } = ready;
+    let case = Case { core, rules, begun, asked };
+    let decision = Decision { model: None, transforms: Transforms::NONE, ..plan.decision.clone() };
+    changes(&case, &decision, &plan.found)
+}
+
+/// Reserves what a call will cost on the client's own model. None where a budget is used up.
+pub(super) async fn reserve_home(ready: &Ready) -> Option<Reserved> {
+    let Ready { core, rules, asked, .. } = ready;
+    let budgets = &core.claude.budgets;
+    if budgets.is_empty() {
+        return Some(Reserved::default());
+    }
+    let own = rules.index(&asked.message.model);
+    let charged = charged(ready, own, rules.tier_of(&asked.message.model));
+    budgets.reserve(charged, unix_now()).await.ok()
+}
+
+/// Notes what is settled when the answer of the client's own model is known, and remembers the turn. What was refused is
+/// in the conversation from now on: it does not move again soon.
+pub(super) fn settle_home(ready: &Ready, home: &Changes, reserved: Reserved) {
+    settle_with(ready, home, reserved, |state| state.moves = ALL_MOVES);
 }
 
 /// A decision, and what it was made from.
@@ -191,7 +251,7 @@ pub(super) struct Decided {
     found: Found,
     /// What the content says, where it was asked.
     verdict: Option<Verdict>,
-    neighbour: Option<ModelIndex>,
+    neighbour: Option<Neighbour>,
 }
 
 impl Decided {
@@ -241,6 +301,7 @@ pub(super) fn decide_call(case: &Case<'_>, judged: Option<Verdict>) -> Decided {
     let decision = decide::decide(&known, classify);
     let is_wanted = rules.config.rewrite.overload_fallback && route.mode == ClaudeMode::Route;
     let neighbour = is_wanted.then(|| decide::neighbour(&known, &decision, verdict.as_ref())).flatten();
+    let neighbour = neighbour.map(|model| (model, decide::transforms(&known, Some(model))));
     Decided { decision, found, verdict, neighbour }
 }
 

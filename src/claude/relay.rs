@@ -9,7 +9,7 @@ use super::{
     books::Books,
     decode::Coding,
     error,
-    usage::{AnswerKind, Watcher},
+    usage::{AnswerKind, Seen, Watcher},
 };
 use crate::{
     net::{Body, BodyError, Chunks},
@@ -32,6 +32,26 @@ impl Relay {
         let coding = Coding::of(headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes));
         let watcher = Some(Watcher::new(kind, coding));
         Self { body, watcher, books, is_stream, is_over: false }
+    }
+
+    /// Whether words or calls of tools have come in the stream.
+    pub(super) fn has_content(&self) -> bool {
+        self.watcher.as_ref().is_some_and(Watcher::has_content)
+    }
+
+    /// Whether the answer cannot be followed.
+    pub(super) fn is_lost(&self) -> bool {
+        self.watcher.as_ref().is_none_or(Watcher::is_lost)
+    }
+
+    /// Whether the stream came to its end.
+    pub(super) fn is_ended(&self) -> bool {
+        self.watcher.as_ref().is_some_and(Watcher::is_ended)
+    }
+
+    /// What was seen of an answer that is not read any further. It is for the caller to tell the books.
+    pub(super) fn close(mut self) -> Seen {
+        self.watcher.take().map(Watcher::finish).unwrap_or_default()
     }
 
     /// The end of an answer that the API has cut. Between two events a stream can still say so itself; anywhere else only

@@ -6,11 +6,19 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode, header, request};
+use http::{HeaderMap, Response, StatusCode, header, request, response};
 
 use super::{
-    Core, asked::Asked, books::Books, error::CallError, learn, outgoing::Changes, pipeline::Begun,
-    plan::Plan, relay::Relay, rules::Rules,
+    Core,
+    asked::Asked,
+    books::Books,
+    error::CallError,
+    escalate, learn,
+    outgoing::Changes,
+    pipeline::Begun,
+    plan::{self, Plan},
+    relay::Relay,
+    rules::Rules,
 };
 use crate::{
     net::{Body, InterimSink, headers},
@@ -74,8 +82,10 @@ pub(super) async fn fetch(
     let body = if changes.is_none() { asked.body.clone() } else { changes.apply(rules, asked) };
     let for_neighbour = || {
         let requested = rules.index(&asked.message.model);
-        let model = plan.neighbour.filter(|neighbour| Some(*neighbour) != requested);
-        let changes = Changes { model, breakpoints: None, cut: changes.cut.clone() };
+        let neighbour = plan.neighbour.filter(|(neighbour, _)| Some(*neighbour) != requested);
+        let (model, transforms) = neighbour.unzip();
+        let transforms = transforms.unwrap_or_default();
+        let changes = Changes { model, transforms, breakpoints: None, cut: changes.cut.clone() };
         if changes.is_none() { asked.body.clone() } else { changes.apply(rules, asked) }
     };
     let outgoing = Outgoing {
@@ -96,16 +106,25 @@ pub(super) async fn fetch(
     if sent.by_neighbour {
         learn::from_neighbour(ready);
     }
+    if sent.fell_back.is_none() && !sent.by_neighbour && plan::may_escalate(ready) {
+        return Ok(escalate::answer(ready, sent).await);
+    }
     Ok(answer(books, sent.reply))
 }
 
 /// The API's answer as the client gets it: its head as it is but for what speaks of our connection to the API.
 pub(super) fn answer(books: &Books, reply: Reply) -> Response<Body> {
+    let (parts, relay) = head(books, reply);
+    Response::from_parts(parts, Body::of(relay))
+}
+
+/// The two parts of such an answer.
+pub(super) fn head(books: &Books, reply: Reply) -> (response::Parts, Relay) {
     let (mut parts, body) = reply.response.into_parts();
     headers::strip_hop_by_hop(&mut parts.headers);
     books.note(|call| call.status = parts.status.as_u16());
     let relay = Relay::new(body, &parts.headers, books.clone());
-    Response::from_parts(parts, Body::of(relay))
+    (parts, relay)
 }
 
 /// Sends a call whose body is at hand.

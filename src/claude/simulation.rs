@@ -152,6 +152,7 @@ impl Bench {
             drain: Drain::new(),
             key: [7; 32],
             sums: None,
+            states: None,
             chance: || 0,
         };
         let claude = Claude::new(&config, parts).unwrap();

@@ -1,11 +1,16 @@
-//! Changes to a body that leave every other byte as it is: another model, marks for the prompt cache, messages cut out.
+//! Changes to a body that leave every other byte as it is: another model, marks for the prompt cache, messages cut out,
+//! what another model would refuse.
 //! Whether to make them is decided elsewhere.
 
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use super::message::{CacheTtl, Message, System};
+use super::{
+    message::{CacheTtl, Message, System},
+    transform,
+};
+use crate::config::Transforms;
 
 /// What is to be changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +23,8 @@ pub struct Edits<'a> {
     pub mark_system: Option<SystemMark>,
     /// Messages to leave out: from the start of one message to the start of a later one.
     pub cut: Option<Range<usize>>,
+    /// What is changed so that another model takes the call.
+    pub transforms: Transforms,
 }
 
 /// A mark on the system prompt.
@@ -33,6 +40,7 @@ pub struct SystemMark {
 #[must_use]
 pub fn splice(body: &Bytes, message: &Message, edits: &Edits<'_>) -> Vec<Bytes> {
     let mut changes = Changes { body, parts: Vec::with_capacity(9), found: Vec::with_capacity(5) };
+    changes.found.extend(transform::edits(body, message, edits.transforms));
     if let Some(model) = edits.model {
         changes.found.push((message.model_span.clone(), Bytes::from(quote(model))));
     }
@@ -125,8 +133,15 @@ const fn control(ttl: CacheTtl) -> &'static str {
     }
 }
 
+/// The place in a text of a part that was borrowed from it.
+pub(super) fn place_in(text: &[u8], part: &str) -> Option<Range<usize>> {
+    let start = part.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
+    let place = start..start.checked_add(part.len())?;
+    (text.get(place.clone()) == Some(part.as_bytes())).then_some(place)
+}
+
 /// A JSON string.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

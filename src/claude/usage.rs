@@ -211,6 +211,12 @@ impl Watcher {
         self.state.seen.has_content
     }
 
+    /// Whether the answer cannot be followed.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        self.state.seen.is_lost
+    }
+
     /// Whether the stream came to its end, by `message_stop` or an error.
     #[must_use]
     pub const fn is_ended(&self) -> bool {

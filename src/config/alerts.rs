@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     alert_rules::{AlertMetric, AlertRule, AlertSeverity, AlertWindow},
-    claude::ApiAddress,
+    api_address::ApiAddress,
     error::ValueError,
     secret::Secret,
     share::Share,

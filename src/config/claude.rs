@@ -1,21 +1,20 @@
 //! `claude`: the plane between the backend and the Claude API.
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
-    fmt,
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{
-    address::{BackendAddress, Listen},
+    address::Listen,
+    api_address::ApiAddress,
     budget::Budget,
-    error::ValueError,
     models::ModelEntry,
+    rewrite::{Answers, Rewrite},
     router::Router,
     secret::Secret,
     share::Share,
@@ -367,60 +366,6 @@ pub enum ContextMode {
     Trim,
 }
 
-/// What a call may lose when its model is changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Rewrite {
-    /// Thinking blocks that the other model cannot read: `keep` forbids the move, `allow_loss` accepts that the API
-    /// drops them. Default: keep.
-    pub thinking: RewriteThinking,
-    /// Whether a call that meets an overloaded model (529) is tried once on a neighbouring tier, the cheaper one first,
-    /// economy only for light turns. Default: false.
-    pub overload_fallback: bool,
-}
-
-impl Default for Rewrite {
-    fn default() -> Self {
-        Self { thinking: RewriteThinking::Keep, overload_fallback: false }
-    }
-}
-
-/// What happens to thinking blocks that another model cannot read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RewriteThinking {
-    /// The call does not move.
-    Keep,
-    /// The call moves, and the API drops them.
-    AllowLoss,
-}
-
-/// What is added to answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Answers {
-    /// Whether answers name tier, model and reason: `auto` does in `claude.mode: route`. Default: auto.
-    pub headers: AnswerHeaders,
-}
-
-impl Default for Answers {
-    fn default() -> Self {
-        Self { headers: AnswerHeaders::Auto }
-    }
-}
-
-/// Whether answers name tier, model and reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AnswerHeaders {
-    /// Where calls are routed.
-    Auto,
-    /// Always.
-    On,
-    /// Never.
-    Off,
-}
-
 /// Where what models can do is learned from, besides the shipped table and the refusals of the API.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -507,11 +452,14 @@ pub struct Conversations {
     #[serde(with = "units::duration")]
     #[schemars(with = "Time")]
     pub idle: Duration,
+    /// Whether replicas share it through `cache.redis`, so that a conversation may go on at another one. A call waits at
+    /// most 5 ms for that, and only where its last turn was not here. Takes `cache.identity_secret`. Default: false.
+    pub shared: bool,
 }
 
 impl Default for Conversations {
     fn default() -> Self {
-        Self { max: 50_000, idle: Duration::from_secs(3600) }
+        Self { max: 50_000, idle: Duration::from_secs(3600), shared: false }
     }
 }
 
@@ -556,91 +504,4 @@ pub struct ClaudeRoute {
     pub tier: Option<ModelTier>,
     /// Beats `claude.context`. Default: none.
     pub context: Option<ContextWindow>,
-}
-
-/// Where the Claude API is: `https://HOST`, with a port where it is not 443, or `http://HOST:PORT`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ApiAddress {
-    /// Whether the connection is TLS.
-    pub is_tls: bool,
-    /// A host name or an address; IPv6 without its brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-}
-
-impl ApiAddress {
-    /// Reads an address as it is written in the file.
-    pub fn parse(text: &str) -> Result<Self, ValueError> {
-        let is_tls = text.starts_with("https://");
-        let plain = match text.strip_prefix("https://") {
-            Some(rest) => format!("http://{rest}"),
-            None => text.to_owned(),
-        };
-        if !plain.starts_with("http://") {
-            return Err(ValueError::new(format!("`{text}` is not an address of an API"))
-                .hint("write https://api.anthropic.com"));
-        }
-        let has_port = plain
-            .trim_end_matches('/')
-            .rsplit(']')
-            .next()
-            .is_some_and(|rest| rest.strip_prefix("http://").unwrap_or(rest).contains(':'));
-        match BackendAddress::parse(&plain)? {
-            BackendAddress::Tcp { host, port } => {
-                let port = if is_tls && !has_port { 443 } else { port };
-                Ok(Self { is_tls, host, port })
-            }
-            BackendAddress::Unix(_) => Err(ValueError::new("the API is reached over TCP")),
-        }
-    }
-
-    /// Host and port as they stand in `Host`: the port only where it is not the scheme's own.
-    #[must_use]
-    pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        match (self.is_tls, self.port) {
-            (true, 443) | (false, 80) => host,
-            _ => format!("{host}:{}", self.port),
-        }
-    }
-}
-
-impl Default for ApiAddress {
-    fn default() -> Self {
-        Self { is_tls: true, host: "api.anthropic.com".to_owned(), port: 443 }
-    }
-}
-
-impl fmt::Display for ApiAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", if self.is_tls { "https" } else { "http" }, self.authority())
-    }
-}
-
-impl Serialize for ApiAddress {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ApiAddress {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        Self::parse(&text).map_err(D::Error::custom)
-    }
-}
-
-impl JsonSchema for ApiAddress {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "ApiAddress".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "x-kind": "api", "pattern": "^https?://" })
-    }
 }

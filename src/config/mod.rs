@@ -10,6 +10,7 @@ mod admin;
 mod advise;
 mod alert_rules;
 mod alerts;
+mod api_address;
 mod budget;
 mod cache;
 mod check;
@@ -29,6 +30,7 @@ mod problem;
 mod redis;
 mod reference;
 mod restart;
+mod rewrite;
 mod route;
 mod router;
 mod runtime;
@@ -64,13 +66,13 @@ pub use self::{
     alerts::{
         Alertmanager, Alerts, Hook, OwnRule, Receiver, ReceiverKind, ReceiverView, RuleChange, Slo, WebUrl,
     },
+    api_address::ApiAddress,
     budget::{Budget, BudgetBy},
     cache::{Cache, CacheMode, MemoryTier, Profile},
     claude::{
-        AnswerHeaders, Answers, ApiAddress, Capabilities, Claude, ClaudeMode, ClaudeRetries, ClaudeRoute,
-        ClaudeTimeouts, ContextMode, ContextWindow, Conversations, Gate, Hold, Inspect, Moves, Preference,
-        Preferences, PromptCache, PromptCacheMode, PromptCacheTtl, ResponseCache, Rewrite, RewriteThinking,
-        Tiers,
+        Capabilities, Claude, ClaudeMode, ClaudeRetries, ClaudeRoute, ClaudeTimeouts, ContextMode,
+        ContextWindow, Conversations, Gate, Hold, Inspect, Moves, Preference, Preferences, PromptCache,
+        PromptCacheMode, PromptCacheTtl, ResponseCache, Tiers,
     },
     effective::{brief_yaml, effective_yaml},
     error::ValueError,
@@ -88,6 +90,7 @@ pub use self::{
     redis::{Redis, RedisEncrypt, RedisMode, RedisNode, RedisUrl},
     reference::reference_markdown,
     restart::{PLANES, RESTART_KEYS, keep_restart_keys, needs_restart},
+    rewrite::{AnswerHeaders, Answers, Batches, OnRefusal, Rewrite, RewriteThinking, Transform, Transforms},
     route::{
         BodyKey, BypassWhen, ClientReload, Override, QueryKey, RefreshOn, Route, RouteCache, RouteKey,
         SetCookie,

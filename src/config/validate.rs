@@ -81,6 +81,7 @@ pub(super) fn validate(config: &Config, memory_limit: Option<&str>) -> Vec<Findi
     }
     if let Some(section) = &config.claude {
         claude::check(section, &mut findings);
+        claude::shared(config, section, &mut findings);
     }
     warm::check(config, &mut findings);
     alerts::check(config, &mut findings);

@@ -20,7 +20,7 @@ use super::{
     record::Outcome,
     windows::Window,
 };
-use crate::config::ModelTier;
+use crate::config::{ModelTier, Transforms};
 
 /// Identities whose spending is told apart; what comes after is counted in the sums only.
 const IDENTITIES: usize = 10_000;
@@ -102,6 +102,8 @@ labels! {
         Budget = "budget",
         /// The model was overloaded, and one of a neighbouring tier answered.
         Overload = "overload",
+        /// The model of a cheaper tier refused, and the requested one answered.
+        Escalated = "escalated",
     }
 }
 
@@ -180,6 +182,8 @@ pub struct Call {
     pub wanted: Option<ModelTier>,
     /// What decided.
     pub reason: RoutingReason,
+    /// What was changed in the call so that the model takes it.
+    pub transforms: Transforms,
     /// The status of the answer; 499 when the client left before there was one.
     pub status: u16,
     /// How the call ended.
@@ -237,6 +241,7 @@ impl Call {
             tier: Some(ModelTier::Economy),
             wanted: Some(ModelTier::Economy),
             reason: RoutingReason::TwoSignals,
+            transforms: Transforms::NONE,
             status: 200,
             outcome: Outcome::Done,
             is_stream: false,
@@ -339,6 +344,14 @@ pub struct Totals {
     pub retries: BTreeMap<&'static str, u64>,
     /// Calls made again with the client's own bytes, by why.
     pub fallbacks: BTreeMap<&'static str, u64>,
+    /// Calls that were changed so that another model takes them, by the transform.
+    pub transforms: BTreeMap<&'static str, u64>,
+    /// Batches, whose tokens and cost are not counted.
+    pub not_counted: u64,
+    /// Calls of batches by what became of them.
+    pub batch_items: BTreeMap<&'static str, u64>,
+    /// Conversations that were looked for at other replicas, by what came of it.
+    pub shared: BTreeMap<&'static str, u64>,
     /// Refusals by tier.
     pub refusals: [u64; ModelTier::COUNT],
     /// Calls with breakpoints that were added, by whether they last an hour and by what came of them.
@@ -513,6 +526,9 @@ impl Totals {
         self.routes.entry(Arc::clone(&call.route)).or_default().add(call);
         *self.statuses.entry((model, call.status)).or_default() += 1;
         *self.decisions.entry((call.wanted, call.tier, call.reason.index())).or_default() += 1;
+        for transform in call.transforms.iter() {
+            *self.transforms.entry(transform.as_str()).or_default() += 1;
+        }
         self.estimated += u64::from(call.is_estimated);
         let is_answered = (200..300).contains(&call.status);
         let is_unknown = !call.is_kept && (call.tokens.is_none() || call.cost.is_none());

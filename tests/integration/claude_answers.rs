@@ -103,10 +103,10 @@ async fn a_stream_in_single_bytes_passes() {
 #[tokio::test]
 async fn encoded_answers_pass_as_they_are_and_are_counted() {
     let pair = Pair::start().await;
-    for coding in ["gzip", "br", "deflate"] {
+    for coding in ["gzip", "br", "deflate", "zstd"] {
         for call in [Call::streamed(SONNET, STANDARD), Call::said(SONNET, STANDARD)] {
             let behaviour = Behaviour { encoding: Some(coding.to_owned()), ..Behaviour::default() };
-            let call = call.field("accept-encoding: gzip, deflate, br");
+            let call = call.field("accept-encoding: gzip, deflate, br, zstd");
 
             let record = pair.passes(coding, behaviour, &call).await;
 

@@ -191,6 +191,8 @@ struct Outcome {
     /// By requested and asked model.
     moves: BTreeMap<(String, String), usize>,
     marked: usize,
+    /// Calls that were taken after a transform.
+    transformed: usize,
     taken: usize,
     refused: usize,
     /// Refusals of changed calls that were taken as they were sent.
@@ -219,6 +221,10 @@ impl Outcome {
             if first.status == Some(200) && is_changed {
                 *outcome.moves.entry((requested.clone(), asked.clone())).or_default() += 1;
                 outcome.marked += usize::from(asked == *requested);
+                let (given, sent): (Value, _) = (serde_json::from_slice(body).unwrap(), first.json());
+                let differs = |name: &&str| given[*name] != sent[*name];
+                let has_another = ["temperature", "top_p", "top_k", "thinking"].iter().any(differs);
+                outcome.transformed += usize::from(has_another);
             }
             if is_changed && first.status != Some(200) && last.status == Some(200) {
                 outcome.caused.push(format!("{requested} -> {asked}: {}", String::from_utf8_lossy(body)));
@@ -278,6 +284,7 @@ async fn run(keys: &str, version: &str, overrides: &[Option<&str>]) -> Outcome {
             sum.taken += outcome.taken;
             sum.refused += outcome.refused;
             sum.marked += outcome.marked;
+            sum.transformed += outcome.transformed;
             plane.fake.reset();
         }
     }
@@ -318,6 +325,24 @@ async fn no_parameter_of_the_older_version_is_refused_because_of_us() {
 #[tokio::test]
 async fn no_parameter_of_the_newer_version_is_refused_because_of_us() {
     covers(&run(EAGER, NEW, &[None]).await, &ALL_MOVES);
+}
+
+#[tokio::test]
+async fn no_call_is_refused_because_it_was_transformed() {
+    let keys = format!("{EAGER}, rewrite: {{ transforms: [drop_sampling, budget_to_effort] }}");
+    let overrides = [None, Some("economy"), Some("standard"), Some("premium")];
+
+    let (older, newer) = (run(&keys, OLD, &overrides).await, run(&keys, NEW, &overrides).await);
+
+    covers(&older, &ALL_MOVES);
+    covers(&newer, &ALL_MOVES);
+    assert!(
+        older.transformed >= 50 && newer.transformed >= 10,
+        "{} {}",
+        older.transformed,
+        newer.transformed
+    );
+    assert_eq!(run(EAGER, OLD, &[Some("premium")]).await.transformed, 0);
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ const MAX_LINES: usize = 2000;
 const MAX_NAME: usize = 256;
 
 /// The words of sets that are closed where they are counted.
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 23] = [
     "connect",
     "closed",
     "429",
@@ -37,9 +37,18 @@ const WORDS: [&str; 14] = [
     "bad_request",
     "not_found",
     "overloaded",
+    "refusal",
     "hit",
     "miss",
     "stored",
+    "drop_sampling",
+    "budget_to_effort",
+    "moved",
+    "kept",
+    "unread",
+    "found",
+    "missing",
+    "unanswered",
 ];
 
 /// Why bytes are not believed.
@@ -71,12 +80,16 @@ struct Kept {
     decisions: Vec<(Tier, Tier, String, u64)>,
     retries: Vec<(String, u64)>,
     fallbacks: Vec<(String, u64)>,
+    transforms: Vec<(String, u64)>,
+    batch_items: Vec<(String, u64)>,
+    shared: Vec<(String, u64)>,
     response_cache: Vec<(String, u64)>,
     refusals: Vec<(ModelTier, u64)>,
     /// Whether they last an hour, and what came of them.
     breakpoints: Vec<(bool, String, u64)>,
     estimated: u64,
     usage_unknown: u64,
+    not_counted: u64,
     would_save: i64,
     trimmed: u64,
     near_window: u64,
@@ -119,12 +132,16 @@ pub(super) fn join(totals: &mut Totals, other: &Totals) {
     add_all(&mut totals.decisions, &other.decisions);
     add_all(&mut totals.retries, &other.retries);
     add_all(&mut totals.fallbacks, &other.fallbacks);
+    add_all(&mut totals.transforms, &other.transforms);
+    add_all(&mut totals.batch_items, &other.batch_items);
+    add_all(&mut totals.shared, &other.shared);
     add_all(&mut totals.response_cache, &other.response_cache);
     totals.refusals.iter_mut().zip(other.refusals).for_each(|(count, more)| *count += more);
     let breakpoints = totals.breakpoints.iter_mut().flatten();
     breakpoints.zip(other.breakpoints.iter().flatten()).for_each(|(count, more)| *count += more);
     totals.estimated += other.estimated;
     totals.usage_unknown += other.usage_unknown;
+    totals.not_counted += other.not_counted;
     totals.would_save = totals.would_save.saturating_add(other.would_save);
     totals.trimmed += other.trimmed;
     totals.near_window += other.near_window;
@@ -160,6 +177,9 @@ impl Kept {
                 .collect(),
             retries: words(&totals.retries),
             fallbacks: words(&totals.fallbacks),
+            transforms: words(&totals.transforms),
+            batch_items: words(&totals.batch_items),
+            shared: words(&totals.shared),
             response_cache: words(&totals.response_cache),
             refusals: ModelTier::ALL
                 .into_iter()
@@ -169,6 +189,7 @@ impl Kept {
             breakpoints: breakpoints.filter(|(_, _, count)| *count > 0).collect(),
             estimated: totals.estimated,
             usage_unknown: totals.usage_unknown,
+            not_counted: totals.not_counted,
             would_save: totals.would_save,
             trimmed: totals.trimmed,
             near_window: totals.near_window,
@@ -186,13 +207,15 @@ impl Kept {
         let sums = sums.chain(self.routes.iter().map(|(_, numbers)| numbers)).flatten();
         let counts = self.statuses.iter().map(|(.., count)| count);
         let counts = counts.chain(self.decisions.iter().map(|(.., count)| count));
-        let words = [&self.retries, &self.fallbacks, &self.response_cache];
-        let counts = counts.chain(words.into_iter().flatten().map(|(_, count)| count));
+        let words = [&self.retries, &self.fallbacks, &self.transforms, &self.batch_items];
+        let words = words.into_iter().chain([&self.shared, &self.response_cache]);
+        let counts = counts.chain(words.flatten().map(|(_, count)| count));
         let counts = counts.chain(self.refusals.iter().map(|(_, count)| count));
         let counts = counts.chain(self.breakpoints.iter().map(|(.., count)| count));
         let single = [
             self.estimated,
             self.usage_unknown,
+            self.not_counted,
             self.trimmed,
             self.near_window,
             self.bad_overrides,
@@ -208,12 +231,16 @@ impl Kept {
         let mut totals = Totals {
             estimated: self.estimated,
             usage_unknown: self.usage_unknown,
+            not_counted: self.not_counted,
             would_save: self.would_save,
             trimmed: self.trimmed,
             near_window: self.near_window,
             bad_overrides: self.bad_overrides,
             retries: of_words(&self.retries),
             fallbacks: of_words(&self.fallbacks),
+            transforms: of_words(&self.transforms),
+            batch_items: of_words(&self.batch_items),
+            shared: of_words(&self.shared),
             response_cache: of_words(&self.response_cache),
             ..Totals::default()
         };

@@ -20,6 +20,7 @@ mod names;
 mod notes;
 mod position;
 mod server;
+mod states;
 mod sums;
 mod tier;
 mod value;

@@ -36,6 +36,11 @@ impl Names {
         format!("{}s:{name}", self.prefix)
     }
 
+    /// A state that replicas share, among those with the same tag.
+    pub(super) fn state(&self, tag: &str, name: &str) -> String {
+        format!("{}c:{{{tag}}}:{name}", self.prefix)
+    }
+
     /// What a process left for the next one of its name.
     pub(super) fn note(&self, name: &str) -> String {
         format!("{}n:{{{name}}}", self.prefix)

@@ -17,11 +17,16 @@ fn catalog() -> Catalog {
 }
 
 fn plain<'a>() -> Ask<'a> {
-    let settings = Settings { min_max_tokens: 1_024, is_loss_allowed: false };
+    let settings = Settings { min_max_tokens: 1_024, ..Settings::default() };
     Ask { version: WITH_SAMPLING, max_tokens: Some(2_048), prompt_tokens: 1_000, settings, ..Ask::default() }
 }
 
 fn verdict(target: &str, requested: &str, ask: &Ask<'_>) -> Result<(), Refusal> {
+    transformed(target, requested, ask)
+        .map(|made| assert!(made.is_none(), "{requested} to {target}: {made:?}"))
+}
+
+fn transformed(target: &str, requested: &str, ask: &Ask<'_>) -> Result<Transforms, Refusal> {
     let catalog = catalog();
     may_take(&catalog, catalog.find(target).unwrap(), catalog.find(requested).unwrap(), ask, NOW)
 }
@@ -161,7 +166,7 @@ fn thinking_is_limited_only_up_to_the_effort_that_allows_it() {
         may_take(&catalog, haiku, sonnet, &Ask { thinking, effort, ..plain() }, NOW)
     };
 
-    assert_eq!(verdict(AskedEffort::Known(Effort::High)), Ok(()));
+    assert_eq!(verdict(AskedEffort::Known(Effort::High)), Ok(Transforms::NONE));
     assert_eq!(verdict(AskedEffort::Known(Effort::Xhigh)), Err(Refusal::Capability));
     assert_eq!(verdict(AskedEffort::Absent), Err(Refusal::Capability), "the default is more than that");
 }
@@ -174,8 +179,8 @@ fn a_refusal_of_the_api_is_remembered_for_calls_with_the_same_features() {
     catalog.learned().refuse(HAIKU, images.features(), NOW);
 
     assert_eq!(may_take(&catalog, haiku, sonnet, &images, NOW + 1), Err(Refusal::Capability));
-    assert_eq!(may_take(&catalog, haiku, sonnet, &plain(), NOW + 1), Ok(()));
-    assert_eq!(may_take(&catalog, haiku, sonnet, &images, NOW + 3_600), Ok(()));
+    assert_eq!(may_take(&catalog, haiku, sonnet, &plain(), NOW + 1), Ok(Transforms::NONE));
+    assert_eq!(may_take(&catalog, haiku, sonnet, &images, NOW + 3_600), Ok(Transforms::NONE));
     let beta = Ask { betas: &["prompt-caching-2024-07-31"], ..plain() };
     catalog.learned().refuse(HAIKU, beta.features(), NOW);
     assert_eq!(may_take(&catalog, haiku, sonnet, &beta, NOW), Err(Refusal::Beta));

@@ -1,6 +1,6 @@
 //! What a request asks for beside its texts: whatever decides which model can take it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use super::lexer::Piece;
 
@@ -63,6 +63,23 @@ pub struct Parameters {
     pub unknown_count: usize,
     /// `metadata.user_id`, as a place in the body.
     pub user_id: Option<Piece>,
+    /// Where that stands which may be changed for the sake of another model.
+    pub places: Places,
+}
+
+/// Places in the body of what may be changed for the sake of another model.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// `temperature`, `top_p` and `top_k`, each with its key.
+    pub sampling: [Option<Range<usize>>; 3],
+    /// The value of `thinking.type`, with its quotes.
+    pub thinking_type: Option<Range<usize>>,
+    /// `thinking.budget_tokens`, with its key.
+    pub budget: Option<Range<usize>>,
+    /// The place just behind the opening brace of `output_config`.
+    pub output_config: Option<usize>,
+    /// Whether `output_config` or its `effort` is there and is none, such as `null`: no other can be put in.
+    pub has_odd_effort: bool,
 }
 
 /// A sampling parameter.

@@ -135,6 +135,7 @@ impl<'a> Reader<'a> {
         let field = self.stack.last().map_or(Field::Unknown, |top| top.field);
         let first = self.lexer.peek().ok_or(Unreadable::NotJson)?;
         self.begins(place, field, first)?;
+        let start = key.as_ref().map_or(0, |key| key.start);
         self.copy_before(field, key);
         let scalar = match first {
             b'"' => Scalar::Text(self.lexer.string()?),
@@ -149,6 +150,7 @@ impl<'a> Reader<'a> {
             _ => Scalar::Number(self.lexer.number()?),
         };
         self.copy_scalar(place, field, &scalar);
+        self.note_place(place, field, start..self.lexer.at());
         self.scalar(place, field, scalar);
         self.value_ended();
         Ok(())
@@ -191,6 +193,10 @@ impl<'a> Reader<'a> {
             }
             (Place::Top, Field::Unknown) => message.parameters.unknown_count += 1,
             (Place::Tools, _) => message.parameters.tool_count += 1,
+            (Place::Top, Field::OutputConfig) => message.parameters.places.has_odd_effort |= first != b'{',
+            (Place::OutputConfig, Field::Effort) => {
+                message.parameters.places.has_odd_effort |= first != b'"';
+            }
             _ if first == b'n' => return Ok(()),
             (_, Field::CacheControl) => self.mark(place),
             (Place::Turn, Field::Change) => self.note_blocks(BlockSet::CHANGE),
@@ -212,6 +218,19 @@ impl<'a> Reader<'a> {
             Field::OutputFormat => parameters.has_output_format = true,
             Field::ContextManagement => parameters.has_context_management = true,
             Field::Thinking => parameters.thinking = Some(Thinking::default()),
+            _ => {}
+        }
+    }
+
+    /// Notes where a member stands that may be changed for the sake of another model.
+    fn note_place(&mut self, place: Place, field: Field, member: Range<usize>) {
+        let places = &mut self.message.parameters.places;
+        let [temperature, top_p, top_k] = &mut places.sampling;
+        match (place, field) {
+            (Place::Top, Field::Temperature) => *temperature = Some(member),
+            (Place::Top, Field::TopP) => *top_p = Some(member),
+            (Place::Top, Field::TopK) => *top_k = Some(member),
+            (Place::Thinking, Field::BudgetTokens) => places.budget = Some(member),
             _ => {}
         }
     }
@@ -262,6 +281,7 @@ impl<'a> Reader<'a> {
                 self.message.system = System::Blocks { span, text: Text::default(), last: None };
             }
             Place::SystemBlock | Place::Block => self.block = Block::default(),
+            Place::OutputConfig => self.message.parameters.places.output_config = Some(at),
             _ => {}
         }
         Ok(())
@@ -435,6 +455,7 @@ impl<'a> Reader<'a> {
                 let text: Cow<'_, str> = piece.decode(self.body);
                 match (place, field) {
                     (Place::Thinking, Field::Type) => {
+                        parameters.places.thinking_type = Some(piece.quoted());
                         if let Some(thinking) = &mut parameters.thinking {
                             thinking.kind = Word::new(&text);
                         }

@@ -21,7 +21,7 @@ fn spliced(body: &str, edits: &Edits<'_>) -> String {
 
 fn marks(wrap: bool) -> Edits<'static> {
     let mark_system = Some(SystemMark { ttl: CacheTtl::OneHour, wrap });
-    Edits { model: Some("n"), mark: Some(CacheTtl::FiveMinutes), mark_system, cut: None }
+    Edits { model: Some("n"), mark: Some(CacheTtl::FiveMinutes), mark_system, ..Edits::default() }
 }
 
 #[test]

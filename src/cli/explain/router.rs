@@ -27,7 +27,7 @@ use crate::{
         },
         money::PicoUsd,
     },
-    config::{self, ModelTier},
+    config::{self, ModelTier, Transform, Transforms},
 };
 
 /// The exit code of a configuration or a question that is refused.
@@ -166,6 +166,9 @@ fn as_text(told: &Explained, look: Look) -> String {
         None => told.reason.to_owned(),
     };
     page.row("reason", &reason, "");
+    if !told.transforms.is_none() {
+        page.row("transforms", &words(told.transforms).join(", "), "");
+    }
     page.row("type", told.kind.as_str(), "");
     if told.is_serious {
         page.row("serious", "yes: the economy tier is barred, now and in the turns that follow", "");
@@ -199,9 +202,18 @@ fn as_text(told: &Explained, look: Look) -> String {
             (None, None) if alternative.model == told.requested => "the model that was asked for".to_owned(),
             (None, None) => "has no price".to_owned(),
         };
+        let said = if alternative.transforms.is_none() {
+            said
+        } else {
+            format!("{said}; with {}", words(alternative.transforms).join(", "))
+        };
         page.row(&alternative.model, &said, "");
     }
     page.finish()
+}
+
+fn words(transforms: Transforms) -> Vec<&'static str> {
+    transforms.iter().map(Transform::as_str).collect()
 }
 
 fn signals(page: &mut Page, verdict: &Verdict) {
@@ -256,6 +268,7 @@ fn as_json(told: &Explained) -> Value {
         "tier": told.tier.map(ModelTier::as_str),
         "wanted": told.wanted.map(ModelTier::as_str),
         "reason": told.reason,
+        "transforms": words(told.transforms),
         "type": told.kind.as_str(),
         "serious": told.is_serious,
         "prompt_tokens": told.prompt_tokens,
@@ -268,6 +281,7 @@ fn as_json(told: &Explained) -> Value {
             "model": alternative.model,
             "tier": alternative.tier.as_str(),
             "refused": alternative.refused,
+            "transforms": words(alternative.transforms),
             "stay_usd": alternative.priced.map(|priced| usd(priced.stay)),
             "go_usd": alternative.priced.map(|priced| usd(priced.go)),
             "back_usd": alternative.priced.map(|priced| usd(priced.back)),

@@ -7,7 +7,7 @@ use crate::config::{
     address::{self, BackendAddress, Cidr, is_host_name},
     alert_rules::AlertRule,
     alerts::WebUrl,
-    claude::ApiAddress,
+    api_address::ApiAddress,
     error::ValueError,
     models::{Date, Generation},
     redis::RedisUrl,

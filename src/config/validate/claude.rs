@@ -1,7 +1,9 @@
 //! Rules for `claude`: known models, budgets that can be kept, rules that decide something, and no circle.
 
 use super::{Finding, doubles};
-use crate::config::{Budget, BudgetBy, Claude, ModelTier, SystemRule, models::is_shipped, path::YamlPath};
+use crate::config::{
+    Budget, BudgetBy, Claude, Config, ModelTier, SystemRule, models::is_shipped, path::YamlPath,
+};
 
 pub(super) fn check(claude: &Claude, findings: &mut Vec<Finding>) {
     let at = |name: &str| YamlPath::at("claude").key(name);
@@ -37,12 +39,35 @@ pub(super) fn check(claude: &Claude, findings: &mut Vec<Finding>) {
     }
     budgets(&claude.budgets, &at("budgets"), findings);
     routes(claude, &at("routes"), findings);
+    let transforms: Vec<_> = claude.rewrite.transforms.iter().map(|one| one.as_str().to_owned()).collect();
+    doubles(&transforms, &at("rewrite").key("transforms"), findings);
     if claude.response_cache.single_flight && !claude.response_cache.enabled {
         let path = at("response_cache").key("single_flight");
         findings.push(
             Finding::warning(path, "calls are not joined while the response cache is off")
                 .hint("set `claude.response_cache.enabled: true` too")
                 .reads(at("response_cache").key("enabled")),
+        );
+    }
+}
+
+/// Warns where conversations are to be shared and cannot be.
+pub(super) fn shared(config: &Config, claude: &Claude, findings: &mut Vec<Finding>) {
+    if !claude.conversations.shared {
+        return;
+    }
+    let at = || YamlPath::at("claude.conversations.shared");
+    if config.cache.redis.url.nodes().is_empty() {
+        findings.push(
+            Finding::warning(at(), "there is no Redis to share conversations through")
+                .hint("set `cache.redis.url`")
+                .reads(YamlPath::at("cache.redis.url")),
+        );
+    } else if config.cache.identity_secret.is_none() {
+        findings.push(
+            Finding::warning(at(), "each replica has names of its own for conversations, so none is shared")
+                .hint("set `cache.identity_secret`, the same for all replicas")
+                .reads(YamlPath::at("cache.identity_secret")),
         );
     }
 }
@@ -228,6 +253,13 @@ mod tests {
             ),
             ("routes: [{ path: /v1/x }]", Severity::Error, "claude.routes[0].path", "API itself"),
             ("routes: [{ path: /a }, { path: /a/ }]", Severity::Error, "claude.routes[1].path", "twice"),
+            ("conversations: { shared: true }", Severity::Warning, "claude.conversations.shared", "no Redis"),
+            (
+                "rewrite: { transforms: [drop_sampling, budget_to_effort, drop_sampling] }",
+                Severity::Error,
+                "claude.rewrite.transforms[2]",
+                "twice",
+            ),
             ("upstream: 'http://127.0.0.1:8081'", Severity::Error, "claude.upstream", "itself"),
             ("upstream: 'http://api.example'", Severity::Warning, "claude.upstream", "clear"),
             ("listen: '0.0.0.0:8081'", Severity::Warning, "claude.listen", "spend money"),

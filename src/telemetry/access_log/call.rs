@@ -29,6 +29,10 @@ pub(super) fn write_to(out: &mut String, call: &Call, at: SystemTime, sample_rat
     for (name, word) in words.into_iter().filter_map(|(name, word)| Some((name, word?))) {
         let _ = write!(out, ",\"{name}\":\"{word}\"");
     }
+    if !call.transforms.is_none() {
+        let words: Vec<_> = call.transforms.iter().map(|one| format!("\"{}\"", one.as_str())).collect();
+        let _ = write!(out, ",\"transforms\":[{}]", words.join(","));
+    }
     if let Outcome::Error(reason) = call.outcome {
         let _ = write!(out, ",\"error\":\"{reason}\"");
     }

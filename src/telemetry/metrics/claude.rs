@@ -74,6 +74,12 @@ pub(in crate::telemetry) const FALLBACKS: Family = family(
     &["reason"],
     "Calls sent again with the client's own bytes after a change of ours was refused, by what was refused.",
 );
+pub(in crate::telemetry) const TRANSFORMS: Family = family(
+    "touchline_claude_transforms_total",
+    Counter,
+    &["transform"],
+    "Calls that were changed so that another model takes them, by what was done.",
+);
 pub(in crate::telemetry) const BREAKPOINTS: Family = family(
     "touchline_claude_breakpoints_total",
     Counter,
@@ -85,6 +91,18 @@ pub(in crate::telemetry) const USAGE_UNKNOWN: Family = family(
     Counter,
     &[],
     "Answered calls whose tokens or price are not known; they are in no sum of money.",
+);
+pub(in crate::telemetry) const NOT_COUNTED: Family = family(
+    "touchline_claude_not_counted_total",
+    Counter,
+    &[],
+    "Batches. What they use and cost is in no sum, as their results pass unread.",
+);
+pub(in crate::telemetry) const BATCH_ITEMS: Family = family(
+    "touchline_claude_batch_items_total",
+    Counter,
+    &["result"],
+    "Calls of batches that were routed: moved to another model, kept on their own, or unread.",
 );
 pub(in crate::telemetry) const ESTIMATED: Family = family(
     "touchline_claude_estimated_total",
@@ -111,6 +129,12 @@ pub(in crate::telemetry) const EVICTIONS: Family = family(
     Counter,
     &[],
     "Conversations that made room for others.",
+);
+pub(in crate::telemetry) const SHARED: Family = family(
+    "touchline_claude_shared_conversations_total",
+    Counter,
+    &["result"],
+    "Conversations that were looked for at other replicas: found, missing, or unanswered in time.",
 );
 pub(in crate::telemetry) const REFUSALS: Family =
     family("touchline_claude_refusals_total", Counter, &["tier"], "Answers in which the model refused.");
@@ -140,7 +164,7 @@ pub(in crate::telemetry) const BAD_OVERRIDES: Family = family(
 );
 
 /// All of them, in the order of the documentation.
-pub(super) const ALL: [Family; 24] = [
+pub(super) const ALL: [Family; 28] = [
     CALLS,
     CALL_DURATION,
     FIRST_TOKEN,
@@ -153,13 +177,17 @@ pub(super) const ALL: [Family; 24] = [
     WOULD_SAVE,
     RETRIES,
     FALLBACKS,
+    TRANSFORMS,
     BREAKPOINTS,
     USAGE_UNKNOWN,
+    NOT_COUNTED,
+    BATCH_ITEMS,
     ESTIMATED,
     BUDGET_USED,
     BUDGET_REFUSED,
     CONVERSATIONS,
     EVICTIONS,
+    SHARED,
     REFUSALS,
     TRIMMED,
     NEAR_WINDOW,

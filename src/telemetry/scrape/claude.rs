@@ -81,6 +81,9 @@ fn events(totals: &Totals, text: &mut Text) {
     for (family, counts) in [
         (&metrics::RETRIES, &totals.retries),
         (&metrics::FALLBACKS, &totals.fallbacks),
+        (&metrics::TRANSFORMS, &totals.transforms),
+        (&metrics::BATCH_ITEMS, &totals.batch_items),
+        (&metrics::SHARED, &totals.shared),
         (&metrics::RESPONSE_CACHE, &totals.response_cache),
     ] {
         text.family(family, |samples| {
@@ -100,8 +103,9 @@ fn events(totals: &Totals, text: &mut Text) {
         }
     });
     text.gauge(&metrics::WOULD_SAVE, signed(totals.would_save) / PICO);
-    let counts: [(&'static Family, u64); 5] = [
+    let counts: [(&'static Family, u64); 6] = [
         (&metrics::USAGE_UNKNOWN, totals.usage_unknown),
+        (&metrics::NOT_COUNTED, totals.not_counted),
         (&metrics::ESTIMATED, totals.estimated),
         (&metrics::TRIMMED, totals.trimmed),
         (&metrics::NEAR_WINDOW, totals.near_window),

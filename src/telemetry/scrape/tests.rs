@@ -113,6 +113,9 @@ fn every_declared_family_is_written() {
         totals.retries.insert("500", 1);
         totals.fallbacks.insert("bad_request", 1);
         totals.response_cache.insert("hit", 1);
+        totals.transforms.insert("drop_sampling", 1);
+        totals.batch_items.insert("moved", 1);
+        totals.shared.insert("found", 1);
     });
 
     let _watch = watched(&telemetry);

@@ -229,6 +229,12 @@ fn encode(pieces: Vec<Vec<u8>>, coding: Option<&str>) -> Vec<Vec<u8>> {
             encoded.extend(encoder.finish());
             encoded
         }
+        Some("zstd") => {
+            let Ok(mut encoder) = zstd::stream::write::Encoder::new(Vec::new(), 3) else { return pieces };
+            let mut encoded = flushed(&pieces, &mut encoder, |encoder| std::mem::take(encoder.get_mut()));
+            encoded.extend(encoder.finish());
+            encoded
+        }
         Some("br") => {
             let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 22);
             let mut encoded = flushed(&pieces, &mut encoder, |encoder| std::mem::take(encoder.get_mut()));

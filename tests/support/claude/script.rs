@@ -73,7 +73,7 @@ pub(crate) struct Behaviour {
     pub(crate) reset: bool,
     /// Ends the connection after this answer.
     pub(crate) close_connection: bool,
-    /// `gzip`, `br`, `deflate`, or `auto`: gzip if the request accepts it.
+    /// `gzip`, `br`, `deflate`, `zstd`, or `auto`: gzip if the request accepts it.
     pub(crate) encoding: Option<String>,
     /// Sends in small pieces with a rest after each.
     pub(crate) drip: Option<Drip>,
