@@ -98,6 +98,9 @@ impl Setup {
     pub(crate) fn start(&self) -> Proxy {
         let loaded = config::load_str("test.yaml", &self.yaml(), &|_| None);
         let loaded = loaded.unwrap_or_else(|problems| panic!("{problems}\n{}", self.yaml()));
+        let mut loaded = loaded;
+        // Wherever the tests run: the backend of a test outlives the proxy.
+        loaded.config.drain.outlast_backend.get_or_insert(false);
         let log = Capture::default();
         let running = App::start(loaded, Some(Box::new(log.clone()))).unwrap();
         let address = |found: Option<SocketAddr>| found.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
