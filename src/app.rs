@@ -3,49 +3,50 @@
 
 mod claude;
 mod explain;
+mod leaving;
 mod notify;
 mod peers;
 mod plugs;
+mod running;
+mod sockets;
 mod workers;
 
 use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        mpsc::{Receiver, sync_channel},
-    },
-    thread::JoinHandle,
+    sync::{Arc, mpsc::sync_channel},
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use parking_lot::Mutex;
-use tokio::time::Instant;
-use tracing::{info, warn};
+use tokio::sync::watch;
+use tracing::info;
 
 use self::{
     explain::Entries,
+    leaving::Outlasting,
     peers::Replicas,
     plugs::{Advising, Backend, CacheSizesOf, Ending, IngressPaths, MostUsed, Probes, Purging},
+    sockets::{Claim, Opening, Sockets},
     workers::{Beats, Pace},
 };
 use crate::{
-    admin::{Admin, AdminService, ControlService, IngressPart, Sources},
+    admin::{Admin, AdminService, ControlService, Health, IngressPart, Sources},
     cache::{Cache, Clock, Settings, observe::Observer},
     claude::{Claude, Worker as ClaudeWorker},
     config::{self, Config, Loaded, RuntimeMode},
     ingress::{self, Ingress, Taken},
     net::{
-        drain::{Drain, Phase},
+        Service,
+        drain::Drain,
         h1,
-        listener::{self, Gate},
+        listener::Gate,
         serve::{self, Serving},
     },
     telemetry::{self, CacheSource, Facts, Listener, Sink, Telemetry, alerts::Watch},
     upstream::{Upstream, health},
 };
 
-pub use self::explain::explainer;
+pub use self::{explain::explainer, running::Running};
 
 /// Connections to the admin and the control listener: enough for probes, scrapers and people, whatever the ingress does.
 const OPERATOR_CONNECTIONS: u32 = 64;
@@ -56,25 +57,6 @@ const OPERATOR_PATIENCE: Duration = Duration::from_secs(5);
 /// Starts the process's planes.
 pub struct App;
 
-/// The running planes. Dropping it does not stop them; [`Running::stop`] does.
-pub struct Running {
-    drain: Drain,
-    pace: Arc<Pace>,
-    threads: Vec<JoinHandle<()>>,
-    telemetry: Arc<Telemetry>,
-    addresses: Addresses,
-    pacing: config::Drain,
-}
-
-/// The addresses that the listeners were bound to.
-#[derive(Clone, Copy, Debug, Default)]
-struct Addresses {
-    ingress: Option<SocketAddr>,
-    claude: Option<SocketAddr>,
-    admin: Option<SocketAddr>,
-    control: Option<SocketAddr>,
-}
-
 /// Everything that the threads need, built before any of them runs.
 struct Plan {
     config: Arc<Config>,
@@ -82,6 +64,10 @@ struct Plan {
     /// The end of the listeners that the backend calls out through: it comes after its last request.
     egress: Drain,
     pace: Arc<Pace>,
+    outlasting: Outlasting,
+    /// Says true when the listeners take connections.
+    opened: watch::Receiver<bool>,
+    health: Arc<dyn Health>,
     telemetry: Arc<Telemetry>,
     beats: Arc<Beats>,
     /// The plane, and the gate that all its workers share.
@@ -103,19 +89,35 @@ impl App {
     /// # Errors
     /// When an address cannot be bound or a thread cannot be started.
     pub fn start(loaded: Loaded, sink: Option<Sink>) -> anyhow::Result<Running> {
+        Self::begin(loaded, sink, Claim::Alone)
+    }
+
+    /// Builds and starts everything beside another process of the same user that serves the same addresses. No listener
+    /// takes a connection before [`Running::open`].
+    ///
+    /// # Errors
+    /// When an address cannot be shared or a thread cannot be started.
+    pub fn start_beside(loaded: Loaded, sink: Option<Sink>) -> anyhow::Result<Running> {
+        Self::begin(loaded, sink, Claim::Beside)
+    }
+
+    fn begin(loaded: Loaded, sink: Option<Sink>, claim: Claim) -> anyhow::Result<Running> {
         let Loaded { config, hash, .. } = loaded;
-        let workers = workers::count(&config.runtime);
-        let plan = Plan::build(Arc::new(config), hash, workers, sink)?;
-        let config = Arc::clone(&plan.config);
-        let shares = if config.runtime.mode == RuntimeMode::PerCore { workers } else { 1 };
-        let mut sockets = Sockets::bind(&config, shares)?;
-        let addresses = sockets.addresses()?;
+        let (workers, config) = (workers::count(&config.runtime), Arc::new(config));
+        let shares = shares(&config, workers);
+        let mut sockets = Sockets::bind(&config, shares, claim)?;
+        let (addresses, opening) = (sockets.addresses()?, Opening::new(&sockets, claim)?);
+        let plan = Plan::build(Arc::clone(&config), hash, sink, opening.opened())?;
         let mut running = Running {
             drain: plan.drain.clone(),
+            egress: plan.egress.clone(),
             pace: Arc::clone(&plan.pace),
             telemetry: Arc::clone(&plan.telemetry),
+            health: Arc::clone(&plan.health),
             threads: Vec::new(),
             addresses,
+            opening,
+            outlasting: plan.outlasting.clone(),
             pacing: config.drain.clone(),
         };
         let (ready_tx, ready_rx) = sync_channel(workers + 2);
@@ -162,9 +164,15 @@ impl App {
 }
 
 impl Plan {
-    fn build(config: Arc<Config>, hash: String, workers: usize, sink: Option<Sink>) -> anyhow::Result<Self> {
-        let drain = Drain::new();
+    fn build(
+        config: Arc<Config>,
+        hash: String,
+        sink: Option<Sink>,
+        opened: watch::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
+        let (drain, egress) = (Drain::new(), Drain::new());
         let pace = Arc::new(Pace::default());
+        let workers = workers::count(&config.runtime);
         let entries = Entries::new(&config, &hash);
         let telemetry = Telemetry::new(&config.telemetry, facts(&config, hash), sink);
         let clock = Clock::system();
@@ -175,19 +183,18 @@ impl Plan {
         let sizes: Arc<dyn CacheSource> = Arc::new(CacheSizesOf(Arc::clone(&cache)));
         telemetry.watch_cache(Arc::downgrade(&sizes));
         let beats = Arc::new(Beats::new(workers));
-        let upstream = config.ingress.as_ref().map(|ingress| {
-            let stats = telemetry.upstream("backend");
-            Upstream::new(ingress.backend.clone(), &ingress.upstream, &ingress.limits, stats)
-        });
+        let upstream = backend(&config, &telemetry);
         let readiness = config.admin.on().map(|admin| admin.readiness.clone()).unwrap_or_default();
+        let health: Arc<dyn Health> = Arc::new(Probes {
+            drain: drain.clone(),
+            pace: Arc::clone(&pace),
+            upstream: upstream.clone(),
+            readiness,
+            beats: Arc::clone(&beats),
+        });
         let sources = Sources {
             purge: Arc::new(Purging { cache: Arc::clone(&cache), clock, telemetry: Arc::clone(&telemetry) }),
-            health: Arc::new(Probes {
-                drain: drain.clone(),
-                upstream: upstream.clone(),
-                readiness,
-                beats: Arc::clone(&beats),
-            }),
+            health: Arc::clone(&health),
             backend: upstream.clone().map(|upstream| Arc::new(Backend::new(upstream)) as _),
             cache: Some(Arc::new(MostUsed {
                 cache: Arc::clone(&cache),
@@ -199,13 +206,11 @@ impl Plan {
                 .ingress
                 .as_ref()
                 .map(|_| Arc::new(Advising { observer: Arc::clone(&observer), clock }) as _),
-            draining: Arc::new(Ending { drain: drain.clone(), pace: Arc::clone(&pace) }),
+            draining: Arc::new(Ending::new(&drain, &egress, &pace)),
             peers: Replicas::new(&config, &drain).map(|replicas| Arc::new(replicas) as _),
         };
         let admin = Arc::new(Admin::new(&config, Arc::clone(&telemetry), sources, drain.clone()));
-        let on_ingress = config.admin.on().map(|admin| admin.on_ingress.as_slice()).unwrap_or_default();
-        let taken = IngressPart::new(Arc::clone(&admin), on_ingress);
-        let taken = taken.map(|part| Arc::new(IngressPaths(part)) as Arc<dyn Taken>);
+        let taken = taken(&config, &admin);
         let ingress = match (&config.ingress, &upstream) {
             (Some(section), Some(upstream)) => {
                 let parts = ingress::Parts {
@@ -230,10 +235,13 @@ impl Plan {
         let claude = claude::plane(&config, &telemetry, &cache, &drain)?;
         Ok(Self {
             watch: Mutex::new(notify::watch(&config, &telemetry, &cache)?),
+            outlasting: Outlasting::new(&config.drain, upstream.as_ref(), &pace),
             config,
             drain,
-            egress: Drain::new(),
+            egress,
             pace,
+            opened,
+            health,
             telemetry,
             beats,
             ingress,
@@ -264,10 +272,10 @@ impl Plan {
             buffers: Arc::default(),
             drain: self.egress.clone(),
         };
-        serve::spawn(socket, serving).context("registering the claude listener")?;
-        let is_per_core = self.config.runtime.mode == RuntimeMode::PerCore;
-        let shares = if is_per_core { workers::count(&self.config.runtime) } else { 1 };
-        workers::spawn_egress(&self.drain, shares + self.redis_tasks(), self.egress.clone());
+        self.listen("claude", socket, serving)?;
+        let shares = shares(&self.config, workers::count(&self.config.runtime));
+        let own = shares + self.redis_tasks();
+        self.outlasting.clone().spawn_egress(&self.drain, own, self.egress.clone(), shares);
         Ok(())
     }
 
@@ -283,7 +291,23 @@ impl Plan {
             buffers: Arc::default(),
             drain: self.drain.clone(),
         };
-        serve::spawn(socket, serving).context("registering the ingress listener")
+        self.listen("ingress", socket, serving)
+    }
+
+    /// Serves a listener from now on, or from when it is opened.
+    fn listen<S: Service>(
+        &self,
+        name: &str,
+        socket: std::net::TcpListener,
+        serving: Serving<S>,
+    ) -> anyhow::Result<()> {
+        let mut opened = self.opened.clone();
+        if *opened.borrow_and_update() {
+            return serve::spawn(socket, serving).with_context(|| format!("registering the {name} listener"));
+        }
+        let opened = async move { opened.wait_for(|is_open| *is_open).await.is_ok() };
+        serve::spawn_later(socket, opened, serving);
+        Ok(())
     }
 
     /// Runs on a thread of its own, so that neither a large value nor a slow scrape holds up what requests ask of Redis.
@@ -327,7 +351,7 @@ impl Plan {
                 buffers: Arc::default(),
                 drain,
             };
-            serve::spawn(socket, serving).context("registering the admin listener")?;
+            self.listen("admin", socket, serving)?;
         }
         if let Some(socket) = sockets.control {
             let service = Arc::new(ControlService::new(Arc::clone(&self.admin)));
@@ -339,7 +363,7 @@ impl Plan {
                 buffers: Arc::default(),
                 drain: self.drain.clone(),
             };
-            serve::spawn(socket, serving).context("registering the control listener")?;
+            self.listen("control", socket, serving)?;
         }
         workers::spawn_looking_around(Arc::clone(&self.telemetry), &self.drain);
         if let (Some(upstream), Some((ingress, _)), Some(section)) =
@@ -364,134 +388,28 @@ impl Plan {
     }
 }
 
-impl Running {
-    /// Where clients are served.
-    #[must_use]
-    pub const fn ingress(&self) -> Option<SocketAddr> {
-        self.addresses.ingress
-    }
+/// The way to the backend; none without an ingress plane.
+fn backend(config: &Config, telemetry: &Telemetry) -> Option<Arc<Upstream>> {
+    config.ingress.as_ref().map(|ingress| {
+        let stats = telemetry.upstream("backend");
+        Upstream::new(ingress.backend.clone(), &ingress.upstream, &ingress.limits, stats)
+    })
+}
 
-    /// Where calls to Claude are taken.
-    #[must_use]
-    pub const fn claude(&self) -> Option<SocketAddr> {
-        self.addresses.claude
-    }
+/// The paths of the admin plane that the ingress answers.
+fn taken(config: &Config, admin: &Arc<Admin>) -> Option<Arc<dyn Taken>> {
+    let on_ingress = config.admin.on().map(|admin| admin.on_ingress.as_slice()).unwrap_or_default();
+    let part = IngressPart::new(Arc::clone(admin), on_ingress);
+    part.map(|part| Arc::new(IngressPaths(part)) as Arc<dyn Taken>)
+}
 
-    /// Where operators read.
-    #[must_use]
-    pub const fn admin(&self) -> Option<SocketAddr> {
-        self.addresses.admin
-    }
-
-    /// Where operators write.
-    #[must_use]
-    pub const fn control(&self) -> Option<SocketAddr> {
-        self.addresses.control
-    }
-
-    /// A handle that ends the process at once: what is in flight is cut.
-    pub fn hurry(&self) -> impl Fn() + Send + Sync + 'static + use<> {
-        let (pace, drain) = (Arc::clone(&self.pace), self.drain.clone());
-        move || pace.hurry(&drain)
-    }
-
-    /// Drains and stops: answers ask clients to leave for `drain.delay`, unless that was asked before; then accept stops
-    /// and what is in flight gets `drain.timeout`. Blocks until all threads have ended.
-    ///
-    /// # Errors
-    /// When a thread panicked.
-    pub fn stop(self) -> anyhow::Result<()> {
-        let already = self.pace.begin(&self.drain).elapsed();
-        let (delay, timeout) = (whole_ms(self.pacing.delay.saturating_sub(already)), self.pacing.timeout);
-        info!(delay = %config::format_duration(delay), timeout = %config::format_duration(timeout), "draining");
-        self.pace.rest(delay);
-        self.pace.close(Instant::now() + timeout);
-        self.drain.advance(Phase::Closing);
-        let panicked = self.threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
-        if !self.telemetry.flush_access_log(Duration::from_secs(1)) {
-            warn!("the access log could not be written out in time");
-        }
-        info!("touchline has stopped");
-        if panicked == 0 { Ok(()) } else { Err(anyhow!("{panicked} worker threads panicked")) }
-    }
-
-    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
-        let thread =
-            std::thread::Builder::new().name(name.to_owned()).spawn(run).context("starting a thread")?;
-        self.threads.push(thread);
-        Ok(())
-    }
-
-    fn wait_until_ready(&self, ready: &Receiver<anyhow::Result<()>>, threads: usize) -> anyhow::Result<()> {
-        for _ in 0..threads {
-            let started = ready.recv().map_err(|_| anyhow!("a worker thread ended before it was ready"))?;
-            if let Err(error) = started {
-                self.pace.hurry(&self.drain);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
+/// How many threads serve clients, each with listeners of its own.
+fn shares(config: &Config, workers: usize) -> usize {
+    if config.runtime.mode == RuntimeMode::PerCore { workers } else { 1 }
 }
 
 /// What this process is.
 fn facts(config: &Config, config_hash: String) -> Facts {
     let service = config.telemetry.service.clone().unwrap_or_else(|| "touchline".to_owned());
     Facts { service, version: env!("CARGO_PKG_VERSION"), pod: config::host_name(), config_hash }
-}
-
-/// A time without the microseconds that it took to ask for it.
-fn whole_ms(time: Duration) -> Duration {
-    const STEP: u64 = 10;
-    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    Duration::from_millis(ms.saturating_add(STEP - 1) / STEP * STEP)
-}
-
-/// The listening sockets, bound before any thread runs, so that a taken address is an error of the start.
-struct Sockets {
-    ingress: Vec<std::net::TcpListener>,
-    claude: Vec<std::net::TcpListener>,
-    admin: Option<std::net::TcpListener>,
-    control: Option<std::net::TcpListener>,
-}
-
-impl Sockets {
-    fn bind(config: &Config, shares: usize) -> anyhow::Result<Self> {
-        let one = |key: &str, address: SocketAddr| {
-            let sockets =
-                listener::bind(address, 1).with_context(|| format!("opening {key} on {address}"))?;
-            Ok::<_, anyhow::Error>(sockets.into_iter().next())
-        };
-        Ok(Self {
-            ingress: match &config.ingress {
-                Some(ingress) => listener::bind(ingress.listen, shares)
-                    .with_context(|| format!("opening ingress.listen on {}", ingress.listen))?,
-                None => Vec::new(),
-            },
-            claude: match &config.claude {
-                Some(claude) => listener::bind(claude.listen, shares)
-                    .with_context(|| format!("opening claude.listen on {}", claude.listen))?,
-                None => Vec::new(),
-            },
-            admin: config.admin.on().map(|admin| one("admin.listen", admin.listen)).transpose()?.flatten(),
-            control: config
-                .control
-                .on()
-                .map(|control| one("control.listen", control.listen))
-                .transpose()?
-                .flatten(),
-        })
-    }
-
-    fn addresses(&self) -> anyhow::Result<Addresses> {
-        let address = |socket: Option<&std::net::TcpListener>| {
-            socket.map(std::net::TcpListener::local_addr).transpose()
-        };
-        Ok(Addresses {
-            ingress: address(self.ingress.first())?,
-            claude: address(self.claude.first())?,
-            admin: address(self.admin.as_ref())?,
-            control: address(self.control.as_ref())?,
-        })
-    }
 }

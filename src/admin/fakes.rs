@@ -33,6 +33,7 @@ pub(crate) struct Fake {
     pub(crate) is_unready: AtomicBool,
     pub(crate) is_down: AtomicBool,
     pub(crate) is_pending: AtomicBool,
+    pub(crate) is_handed_over: AtomicBool,
     pub(crate) observed: Mutex<Observed>,
 }
 
@@ -122,6 +123,10 @@ impl CacheSource for Fake {
 impl Draining for Fake {
     fn begin(&self) {
         self.drains.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn hand_over(&self) -> bool {
+        !self.is_handed_over.swap(true, Ordering::SeqCst)
     }
 }
 

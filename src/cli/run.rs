@@ -5,11 +5,13 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     thread,
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use tracing::{info, warn};
 
+use super::{service::Manager, take_over};
 use crate::{
     app::App,
     config::{self, Severity},
@@ -26,6 +28,11 @@ pub(crate) struct Arguments {
     /// The configuration to serve by
     #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
     config: PathBuf,
+    /// Take over from the touchline that runs on the same addresses, without losing a request, once this one is ready; give
+    /// up, and leave it running, after this time. Where none runs, start as usual
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "30s",
+        value_parser = config::parse_duration)]
+    take_over: Option<Duration>,
 }
 
 /// Serves until a signal says otherwise. The access log goes to standard output, everything else to standard error.
@@ -51,13 +58,32 @@ pub(crate) fn run(arguments: &Arguments, err: &mut dyn Write) -> anyhow::Result<
         let _guard = runtime.enter();
         Signals::listen().context("listening for signals")?
     };
-    let running = App::start(loaded, sink)?;
-    let signal = runtime.block_on(signals.next());
-    info!(signal, "asked to stop");
+    let running = match arguments.take_over {
+        None => App::start(loaded, sink)?,
+        Some(patience) => take_over::start(loaded, sink, patience, (&runtime, &mut signals))?,
+    };
+    let manager = Manager::new(config::notify_socket());
+    manager.ready();
+    let handed_over = running.handed_over();
+    let is_told = runtime.block_on(async {
+        tokio::select! {
+            signal = signals.next() => {
+                info!(signal, "asked to stop");
+                manager.stopping();
+                true
+            }
+            // The service goes on, in another process.
+            () = handed_over => false,
+        }
+    });
     let hurry = running.hurry();
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
+            if !is_told {
+                let signal = runtime.block_on(signals.next());
+                info!(signal, "asked to stop; leaving already");
+            }
             let signal = runtime.block_on(signals.next());
             warn!(signal, "asked again; cutting what is in flight");
             hurry();

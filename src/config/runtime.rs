@@ -60,10 +60,14 @@ pub struct Drain {
     #[serde(with = "units::duration")]
     #[schemars(with = "Time")]
     pub timeout: Duration,
+    /// Whether to stay, within `timeout`, until the backend's port is closed: then what it calls out for while it ends is
+    /// served to the last. For a backend that is told to end at the same moment as touchline; one that outlives it would be
+    /// waited for in vain. Without it: only in a pod of Kubernetes. Default: none.
+    pub outlast_backend: Option<bool>,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { delay: Duration::from_secs(5), timeout: Duration::from_secs(25) }
+        Self { delay: Duration::from_secs(5), timeout: Duration::from_secs(25), outlast_backend: None }
     }
 }
