@@ -25,7 +25,7 @@ pub fn needs_restart(path: &str) -> bool {
     let is_below = |key: &&str| {
         path.strip_prefix(*key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
-    PLANES.contains(&path) || RESTART_KEYS.iter().any(|key| is_below(key))
+    PLANES.contains(&path) || RESTART_KEYS.iter().any(is_below)
 }
 
 #[cfg(test)]
