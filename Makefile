@@ -38,6 +38,7 @@ lint: ## Check format, lints, docs and dependencies
 bench: ## Run touchline beside its peers, on Redis and on Claude, rewrite the tables of docs/benchmarks.md, time the hot functions
 	benches/peers/run --write $(ARGS)
 	benches/redis/run --write
+	benches/rollout/run --write
 	benches/peers/claude/run --write
 	$(CARGO) bench --locked --bench hot
 

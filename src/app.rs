@@ -3,56 +3,57 @@
 
 mod claude;
 mod explain;
+mod leaving;
 mod notify;
 mod peers;
 mod plugs;
 mod reload;
+mod running;
+mod sockets;
 mod workers;
 
 use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        mpsc::{Receiver, sync_channel},
-    },
-    thread::JoinHandle,
+    sync::{Arc, mpsc::sync_channel},
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    time::Instant,
+use tokio::sync::{
+    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    watch,
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use self::{
     explain::Entries,
+    leaving::Outlasting,
     notify::Renewal,
     peers::Replicas,
     plugs::{Advising, Backend, CacheSizesOf, Ending, IngressPaths, MostUsed, Probes, Purging},
     reload::{Asking, Reloader},
+    sockets::{Claim, Opening, Sockets},
     workers::{Beats, Pace},
 };
 use crate::{
-    admin::{Admin, AdminService, ControlService, IngressPart, Sources},
+    admin::{Admin, AdminService, ControlService, Health, IngressPart, Sources},
     cache::{Cache, Clock, Settings, observe::Observer},
     claude::{Claude, Worker as ClaudeWorker},
     config::{self, Config, Loaded, RuntimeMode, Watched},
     ingress::{self, Ingress, Taken},
     net::{
-        drain::{Drain, Phase},
+        Service,
+        drain::Drain,
         h1,
-        listener::{self, Gate},
+        listener::Gate,
         serve::{self, Serving, Terms},
     },
     telemetry::{self, CacheSource, Facts, Listener, Sink, Telemetry, alerts::Watch, log::LevelHandle},
     upstream::{Upstream, health},
 };
 
-pub use self::explain::explainer;
+pub use self::{explain::explainer, running::Running};
 
 /// Connections to the admin and the control listener: enough for probes, scrapers and people, whatever the ingress does.
 const OPERATOR_CONNECTIONS: u32 = 64;
@@ -62,17 +63,6 @@ const OPERATOR_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts the process's planes.
 pub struct App;
-
-/// The running planes. Dropping it does not stop them; [`Running::stop`] does.
-pub struct Running {
-    drain: Drain,
-    pace: Arc<Pace>,
-    threads: Vec<JoinHandle<()>>,
-    telemetry: Arc<Telemetry>,
-    addresses: Addresses,
-    plan: Arc<Plan>,
-    asking: Asking,
-}
 
 /// What a process serves with beside its configuration.
 #[derive(Default)]
@@ -85,15 +75,6 @@ pub struct Surroundings {
     pub file: Option<Watched>,
 }
 
-/// The addresses that the listeners were bound to.
-#[derive(Clone, Copy, Debug, Default)]
-struct Addresses {
-    ingress: Option<SocketAddr>,
-    claude: Option<SocketAddr>,
-    admin: Option<SocketAddr>,
-    control: Option<SocketAddr>,
-}
-
 /// Everything that the threads need, built before any of them runs.
 struct Plan {
     /// What goes on by one configuration, and changes with it.
@@ -102,6 +83,10 @@ struct Plan {
     /// The end of the listeners that the backend calls out through: it comes after its last request.
     egress: Drain,
     pace: Arc<Pace>,
+    outlasting: Outlasting,
+    /// Says true when the listeners take connections.
+    opened: watch::Receiver<bool>,
+    health: Arc<dyn Health>,
     telemetry: Arc<Telemetry>,
     level: Option<LevelHandle>,
     beats: Arc<Beats>,
@@ -133,7 +118,7 @@ struct Present {
 /// The ingress plane, and what all its workers share.
 struct IngressPlane {
     live: Arc<ingress::Live>,
-    upstream: ArcSwap<Upstream>,
+    upstream: Arc<ArcSwap<Upstream>>,
     gate: Arc<Gate>,
     terms: Arc<ArcSwap<Terms>>,
 }
@@ -144,22 +129,39 @@ impl App {
     /// # Errors
     /// When an address cannot be bound or a thread cannot be started.
     pub fn start(loaded: Loaded, surroundings: Surroundings) -> anyhow::Result<Running> {
+        Self::begin(loaded, surroundings, Claim::Alone)
+    }
+
+    /// Builds and starts everything beside another process of the same user that serves the same addresses. No listener
+    /// takes a connection before [`Running::open`].
+    ///
+    /// # Errors
+    /// When an address cannot be shared or a thread cannot be started.
+    pub fn start_beside(loaded: Loaded, surroundings: Surroundings) -> anyhow::Result<Running> {
+        Self::begin(loaded, surroundings, Claim::Beside)
+    }
+
+    fn begin(loaded: Loaded, surroundings: Surroundings, claim: Claim) -> anyhow::Result<Running> {
         let Surroundings { access_log, level, file } = surroundings;
         let workers = workers::count(&loaded.config.runtime);
+        let shares = shares(&loaded.config, workers);
+        let mut sockets = Sockets::bind(&loaded.config, shares, claim)?;
+        let (addresses, opening) = (sockets.addresses()?, Opening::new(&sockets, claim)?);
         let (asking, asked) = reload::asking();
         let reloader = file.map(|file| Reloader::new(file, &loaded, asked));
-        let plan = Plan::build(loaded, workers, (access_log, level), asking.clone())?;
+        let plan = Plan::build(loaded, (access_log, level), opening.opened(), asking.clone())?;
         let config = plan.config();
-        let shares = if config.runtime.mode == RuntimeMode::PerCore { workers } else { 1 };
-        let mut sockets = Sockets::bind(&config, shares)?;
-        let addresses = sockets.addresses()?;
         let plan = Arc::new(plan);
         let mut running = Running {
             drain: plan.drain.clone(),
+            egress: plan.egress.clone(),
             pace: Arc::clone(&plan.pace),
             telemetry: Arc::clone(&plan.telemetry),
+            health: Arc::clone(&plan.health),
             threads: Vec::new(),
             addresses,
+            opening,
+            outlasting: plan.outlasting.clone(),
             plan: Arc::clone(&plan),
             asking,
         };
@@ -212,6 +214,7 @@ impl App {
 /// The parts that the sources of the admin plane are made of, whatever the configuration.
 struct Lasting<'a> {
     drain: &'a Drain,
+    egress: &'a Drain,
     pace: &'a Arc<Pace>,
     telemetry: &'a Arc<Telemetry>,
     beats: &'a Arc<Beats>,
@@ -222,12 +225,24 @@ struct Lasting<'a> {
 }
 
 impl Lasting<'_> {
+    /// The answers of the probes, by one configuration.
+    fn health(&self, config: &Config, upstream: Option<&Arc<Upstream>>) -> Arc<dyn Health> {
+        Arc::new(Probes {
+            drain: self.drain.clone(),
+            pace: Arc::clone(self.pace),
+            upstream: upstream.cloned(),
+            readiness: config.admin.on().map(|admin| admin.readiness.clone()).unwrap_or_default(),
+            beats: Arc::clone(self.beats),
+        })
+    }
+
     /// What the admin plane asks, by one configuration.
     fn sources(
         &self,
         config: &Config,
         upstream: Option<&Arc<Upstream>>,
         entries: Option<Arc<Entries>>,
+        health: Arc<dyn Health>,
     ) -> Sources {
         let (cache, clock) = (self.cache, self.clock);
         Sources {
@@ -236,12 +251,7 @@ impl Lasting<'_> {
                 clock,
                 telemetry: Arc::clone(self.telemetry),
             }),
-            health: Arc::new(Probes {
-                drain: self.drain.clone(),
-                upstream: upstream.cloned(),
-                readiness: config.admin.on().map(|admin| admin.readiness.clone()).unwrap_or_default(),
-                beats: Arc::clone(self.beats),
-            }),
+            health,
             backend: upstream.map(|upstream| Arc::new(Backend::new(Arc::clone(upstream))) as _),
             cache: Some(Arc::new(MostUsed {
                 cache: Arc::clone(cache),
@@ -253,7 +263,7 @@ impl Lasting<'_> {
                 .ingress
                 .as_ref()
                 .map(|_| Arc::new(Advising { observer: Arc::clone(self.observer), clock }) as _),
-            draining: Arc::new(Ending { drain: self.drain.clone(), pace: Arc::clone(self.pace) }),
+            draining: Arc::new(Ending::new(self.drain, self.egress, self.pace)),
             peers: Replicas::new(config, self.drain).map(|replicas| Arc::new(replicas) as _),
             reloading: Arc::new(self.asking.clone()),
         }
@@ -263,13 +273,13 @@ impl Lasting<'_> {
 impl Plan {
     fn build(
         loaded: Loaded,
-        workers: usize,
         (sink, level): (Option<Sink>, Option<LevelHandle>),
+        opened: watch::Receiver<bool>,
         asking: Asking,
     ) -> anyhow::Result<Self> {
         let Loaded { config, hash, .. } = loaded;
         let config = Arc::new(config);
-        let drain = Drain::new();
+        let (drain, egress) = (Drain::new(), Drain::new());
         let pace = Arc::new(Pace::default());
         let telemetry = Telemetry::new(&config.telemetry, facts(&config, hash.clone()), sink);
         let clock = Clock::system();
@@ -279,11 +289,12 @@ impl Plan {
         let observer = Arc::new(Observer::new(&config.cache));
         let sizes: Arc<dyn CacheSource> = Arc::new(CacheSizesOf(Arc::clone(&cache)));
         telemetry.watch_cache(Arc::downgrade(&sizes));
-        let beats = Arc::new(Beats::new(workers));
+        let beats = Arc::new(Beats::new(workers::count(&config.runtime)));
         let upstream = config.ingress.as_ref().map(|ingress| backend(ingress, &telemetry));
         let entries = config.ingress.as_ref().map(|_| Entries::new(&config, &hash));
         let lasting = Lasting {
             drain: &drain,
+            egress: &egress,
             pace: &pace,
             telemetry: &telemetry,
             beats: &beats,
@@ -292,7 +303,8 @@ impl Plan {
             cache: &cache,
             asking: &asking,
         };
-        let sources = lasting.sources(&config, upstream.as_ref(), entries.clone());
+        let health = lasting.health(&config, upstream.as_ref());
+        let sources = lasting.sources(&config, upstream.as_ref(), entries.clone(), Arc::clone(&health));
         let admin = Arc::new(Admin::new(&config, Arc::clone(&telemetry), sources, drain.clone()));
         let ingress = match (&config.ingress, upstream) {
             (Some(section), Some(upstream)) => {
@@ -315,7 +327,7 @@ impl Plan {
                 let (limits, http2) = ingress_terms(section);
                 let live = ingress::Live::new(ingress);
                 let terms = Terms::shared(limits, http2);
-                Some(IngressPlane { live, upstream: ArcSwap::new(upstream), gate, terms })
+                Some(IngressPlane { live, upstream: Arc::new(ArcSwap::new(upstream)), gate, terms })
             }
             _ => None,
         };
@@ -325,10 +337,13 @@ impl Plan {
             watch: Mutex::new(notify::watch(&config, &telemetry, &cache)?),
             renewals,
             renewed: Mutex::new(Some(renewed)),
+            outlasting: Outlasting::new(&config.drain, ingress.as_ref().map(|plane| &plane.upstream), &pace),
             present: Mutex::new(Present { config, hash, term: drain.with_term() }),
             drain,
-            egress: Drain::new(),
+            egress,
             pace,
+            opened,
+            health,
             telemetry,
             level,
             beats,
@@ -366,10 +381,11 @@ impl Plan {
             buffers: Arc::default(),
             drain: self.egress.clone(),
         };
-        serve::spawn(socket, serving).context("registering the claude listener")?;
-        let runtime = &self.config().runtime;
-        let shares = if runtime.mode == RuntimeMode::PerCore { workers::count(runtime) } else { 1 };
-        workers::spawn_egress(&self.drain, shares + self.redis_tasks(), self.egress.clone());
+        self.listen("claude", socket, serving)?;
+        let config = self.config();
+        let shares = shares(&config, workers::count(&config.runtime));
+        let own = shares + self.redis_tasks();
+        self.outlasting.clone().spawn_egress(&self.drain, own, self.egress.clone(), shares);
         Ok(())
     }
 
@@ -382,7 +398,23 @@ impl Plan {
             buffers: Arc::default(),
             drain: self.drain.clone(),
         };
-        serve::spawn(socket, serving).context("registering the ingress listener")
+        self.listen("ingress", socket, serving)
+    }
+
+    /// Serves a listener from now on, or from when it is opened.
+    fn listen<S: Service>(
+        &self,
+        name: &str,
+        socket: std::net::TcpListener,
+        serving: Serving<S>,
+    ) -> anyhow::Result<()> {
+        let mut opened = self.opened.clone();
+        if *opened.borrow_and_update() {
+            return serve::spawn(socket, serving).with_context(|| format!("registering the {name} listener"));
+        }
+        let opened = async move { opened.wait_for(|is_open| *is_open).await.is_ok() };
+        serve::spawn_later(socket, opened, serving);
+        Ok(())
     }
 
     /// Runs on a thread of its own, so that neither a large value nor a slow scrape holds up what requests ask of Redis.
@@ -424,7 +456,7 @@ impl Plan {
                 buffers: Arc::default(),
                 drain: self.drain.clone(),
             };
-            serve::spawn(socket, serving).context("registering the admin listener")?;
+            self.listen("admin", socket, serving)?;
         }
         if let Some(socket) = sockets.control {
             let serving = Serving {
@@ -434,7 +466,7 @@ impl Plan {
                 buffers: Arc::default(),
                 drain: self.drain.clone(),
             };
-            serve::spawn(socket, serving).context("registering the control listener")?;
+            self.listen("control", socket, serving)?;
         }
         workers::spawn_looking_around(Arc::clone(&self.telemetry), &self.drain);
         if let Some(renewed) = self.renewed.lock().take() {
@@ -483,141 +515,13 @@ fn ingress_terms(section: &config::Ingress) -> (Arc<h1::Limits>, Option<Arc<conf
     (Ingress::connection_limits(section), http2)
 }
 
-impl Running {
-    /// Where clients are served.
-    #[must_use]
-    pub const fn ingress(&self) -> Option<SocketAddr> {
-        self.addresses.ingress
-    }
-
-    /// Where calls to Claude are taken.
-    #[must_use]
-    pub const fn claude(&self) -> Option<SocketAddr> {
-        self.addresses.claude
-    }
-
-    /// Where operators read.
-    #[must_use]
-    pub const fn admin(&self) -> Option<SocketAddr> {
-        self.addresses.admin
-    }
-
-    /// Where operators write.
-    #[must_use]
-    pub const fn control(&self) -> Option<SocketAddr> {
-        self.addresses.control
-    }
-
-    /// A handle that has the file of the configuration looked at, at once.
-    pub fn reload(&self) -> impl Fn() + Send + Sync + 'static + use<> {
-        let asking = self.asking.clone();
-        move || asking.ask()
-    }
-
-    /// A handle that ends the process at once: what is in flight is cut.
-    pub fn hurry(&self) -> impl Fn() + Send + Sync + 'static + use<> {
-        let (pace, drain) = (Arc::clone(&self.pace), self.drain.clone());
-        move || pace.hurry(&drain)
-    }
-
-    /// Drains and stops: answers ask clients to leave for `drain.delay`, unless that was asked before; then accept stops
-    /// and what is in flight gets `drain.timeout`. Blocks until all threads have ended.
-    ///
-    /// # Errors
-    /// When a thread panicked.
-    pub fn stop(self) -> anyhow::Result<()> {
-        let already = self.pace.begin(&self.drain).elapsed();
-        let config::Drain { delay, timeout } = self.plan.config().drain.clone();
-        let delay = whole_ms(delay.saturating_sub(already));
-        info!(delay = %config::format_duration(delay), timeout = %config::format_duration(timeout), "draining");
-        self.pace.rest(delay);
-        self.pace.close(Instant::now() + timeout);
-        self.drain.advance(Phase::Closing);
-        let panicked = self.threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
-        if !self.telemetry.flush_access_log(Duration::from_secs(1)) {
-            warn!("the access log could not be written out in time");
-        }
-        info!("touchline has stopped");
-        if panicked == 0 { Ok(()) } else { Err(anyhow!("{panicked} worker threads panicked")) }
-    }
-
-    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
-        let thread =
-            std::thread::Builder::new().name(name.to_owned()).spawn(run).context("starting a thread")?;
-        self.threads.push(thread);
-        Ok(())
-    }
-
-    fn wait_until_ready(&self, ready: &Receiver<anyhow::Result<()>>, threads: usize) -> anyhow::Result<()> {
-        for _ in 0..threads {
-            let started = ready.recv().map_err(|_| anyhow!("a worker thread ended before it was ready"))?;
-            if let Err(error) = started {
-                self.pace.hurry(&self.drain);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
+/// How many threads serve clients, each with listeners of its own.
+fn shares(config: &Config, workers: usize) -> usize {
+    if config.runtime.mode == RuntimeMode::PerCore { workers } else { 1 }
 }
 
 /// What this process is.
 fn facts(config: &Config, config_hash: String) -> Facts {
     let service = config.telemetry.service.clone().unwrap_or_else(|| "touchline".to_owned());
     Facts { service, version: env!("CARGO_PKG_VERSION"), pod: config::host_name(), config_hash }
-}
-
-/// A time without the microseconds that it took to ask for it.
-fn whole_ms(time: Duration) -> Duration {
-    const STEP: u64 = 10;
-    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    Duration::from_millis(ms.saturating_add(STEP - 1) / STEP * STEP)
-}
-
-/// The listening sockets, bound before any thread runs, so that a taken address is an error of the start.
-struct Sockets {
-    ingress: Vec<std::net::TcpListener>,
-    claude: Vec<std::net::TcpListener>,
-    admin: Option<std::net::TcpListener>,
-    control: Option<std::net::TcpListener>,
-}
-
-impl Sockets {
-    fn bind(config: &Config, shares: usize) -> anyhow::Result<Self> {
-        let one = |key: &str, address: SocketAddr| {
-            let sockets =
-                listener::bind(address, 1).with_context(|| format!("opening {key} on {address}"))?;
-            Ok::<_, anyhow::Error>(sockets.into_iter().next())
-        };
-        Ok(Self {
-            ingress: match &config.ingress {
-                Some(ingress) => listener::bind(ingress.listen, shares)
-                    .with_context(|| format!("opening ingress.listen on {}", ingress.listen))?,
-                None => Vec::new(),
-            },
-            claude: match &config.claude {
-                Some(claude) => listener::bind(claude.listen, shares)
-                    .with_context(|| format!("opening claude.listen on {}", claude.listen))?,
-                None => Vec::new(),
-            },
-            admin: config.admin.on().map(|admin| one("admin.listen", admin.listen)).transpose()?.flatten(),
-            control: config
-                .control
-                .on()
-                .map(|control| one("control.listen", control.listen))
-                .transpose()?
-                .flatten(),
-        })
-    }
-
-    fn addresses(&self) -> anyhow::Result<Addresses> {
-        let address = |socket: Option<&std::net::TcpListener>| {
-            socket.map(std::net::TcpListener::local_addr).transpose()
-        };
-        Ok(Addresses {
-            ingress: address(self.ingress.first())?,
-            claude: address(self.claude.first())?,
-            admin: address(self.admin.as_ref())?,
-            control: address(self.control.as_ref())?,
-        })
-    }
 }

@@ -28,6 +28,11 @@ struct DrainBegun {
     draining: bool,
 }
 
+#[derive(Serialize)]
+struct HandedOver {
+    handed_over: bool,
+}
+
 /// The paths of the control listener.
 #[derive(Clone, Copy)]
 enum Action {
@@ -36,6 +41,7 @@ enum Action {
     Entry,
     Drain,
     Reload,
+    HandOver,
 }
 
 impl ControlService {
@@ -53,6 +59,7 @@ impl ControlService {
             "/api/v1/cache/entry" => Action::Entry,
             "/drain" => Action::Drain,
             "/reload" => Action::Reload,
+            "/hand-over" => Action::HandOver,
             _ => return Err(Reply::detail(StatusCode::NOT_FOUND, "Not Found")),
         };
         if request.method() != Method::POST {
@@ -88,6 +95,12 @@ impl ControlService {
                 self.0.terms().sources.draining.begin();
                 Ok(Reply::json(StatusCode::OK, &DrainBegun { draining: true }))
             }
+            Action::HandOver if self.0.terms().sources.draining.hand_over() => {
+                let peer = peer.map(tracing::field::display);
+                info!(peer, "another process has taken over the addresses of this one, which leaves");
+                Ok(Reply::json(StatusCode::OK, &HandedOver { handed_over: true }))
+            }
+            Action::HandOver => Err(Reply::detail(StatusCode::CONFLICT, "this process is leaving already")),
         }
     }
 }

@@ -33,6 +33,7 @@ pub(crate) struct Fake {
     pub(crate) is_unready: AtomicBool,
     pub(crate) is_down: AtomicBool,
     pub(crate) is_pending: AtomicBool,
+    pub(crate) is_handed_over: AtomicBool,
     pub(crate) observed: Mutex<Observed>,
     pub(crate) reloaded: Mutex<Option<Reloaded>>,
 }
@@ -131,6 +132,10 @@ impl Reloading for Fake {
 impl Draining for Fake {
     fn begin(&self) {
         self.drains.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn hand_over(&self) -> bool {
+        !self.is_handed_over.swap(true, Ordering::SeqCst)
     }
 }
 

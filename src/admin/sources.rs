@@ -124,6 +124,9 @@ pub trait Advisor: Send + Sync + 'static {
 pub trait Draining: Send + Sync + 'static {
     /// Turns readiness off and has connections closed after their answer. Listeners stay open.
     fn begin(&self);
+    /// Leaves the clients to another process that listens on the same addresses: listeners close, connections are asked to
+    /// leave, and then the process ends. False if it was leaving already.
+    fn hand_over(&self) -> bool;
 }
 
 /// What came of a look at the file of the configuration.

@@ -142,6 +142,7 @@ impl Advisor for Advising {
 /// The answers of the probes.
 pub(super) struct Probes {
     pub(super) drain: Drain,
+    pub(super) pace: Arc<Pace>,
     pub(super) upstream: Option<Arc<Upstream>>,
     pub(super) readiness: Readiness,
     pub(super) beats: Arc<Beats>,
@@ -154,7 +155,8 @@ impl Health for Probes {
 
     fn ready(&self) -> Result<(), Cow<'static, str>> {
         self.live()?;
-        if self.drain.is_draining() {
+        // Who was taken over from sends nobody away: whoever asks here next asks the process that took over.
+        if self.drain.is_draining() && !self.pace.is_handed_over() {
             return Err("draining".into());
         }
         let Some(upstream) = self.upstream.as_ref().filter(|_| self.readiness.backend) else { return Ok(()) };
@@ -208,13 +210,25 @@ impl BackendHealth for Backend {
 
 /// Begins the drain.
 pub(super) struct Ending {
-    pub(super) drain: Drain,
-    pub(super) pace: Arc<Pace>,
+    drain: Drain,
+    egress: Drain,
+    pace: Arc<Pace>,
+}
+
+impl Ending {
+    /// `egress` is the end of the listeners that the backend calls out through.
+    pub(super) fn new(drain: &Drain, egress: &Drain, pace: &Arc<Pace>) -> Self {
+        Self { drain: drain.clone(), egress: egress.clone(), pace: Arc::clone(pace) }
+    }
 }
 
 impl Draining for Ending {
     fn begin(&self) {
         self.pace.begin(&self.drain);
+    }
+
+    fn hand_over(&self) -> bool {
+        self.pace.hand_over(&self.drain, &self.egress)
     }
 }
 

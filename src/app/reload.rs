@@ -269,7 +269,9 @@ impl Plan {
         if let (Some((plane, _)), Some(prepared)) = (&self.claude, claude) {
             plane.apply(prepared);
         }
-        let sources = self.lasting().sources(config, upstream.as_ref(), entries);
+        let lasting = self.lasting();
+        let health = lasting.health(config, upstream.as_ref());
+        let sources = lasting.sources(config, upstream.as_ref(), entries, health);
         self.admin.apply(config, sources);
         if let Some(watch) = watch {
             // It fails only when the process ends.
@@ -285,6 +287,7 @@ impl Plan {
     fn lasting(&self) -> Lasting<'_> {
         Lasting {
             drain: &self.drain,
+            egress: &self.egress,
             pace: &self.pace,
             telemetry: &self.telemetry,
             beats: &self.beats,

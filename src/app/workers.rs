@@ -36,6 +36,10 @@ const STUCK: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(10);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How long what is cut may take for its last word, at the end of `drain.timeout` and when somebody is in a hurry.
+const PARTING: Duration = Duration::from_millis(250);
+const HURRIED_PARTING: Duration = Duration::from_millis(30);
+
 /// How often gauges that are read and not counted are brought up to date.
 const REFRESH: Duration = Duration::from_secs(1);
 
@@ -90,12 +94,15 @@ pub(super) fn run(
         }
         drain.reached(Phase::Closing).await;
         tokio::select! {
-            () = drain.finished() => {}
+            () = drain.finished() => return,
             () = drain.reached(Phase::Cutting) => {}
             () = tokio::time::sleep_until(pace.deadline()) => if pace.is_first_to_cut() {
                 warn!(left = drain.tasks(), "drain.timeout is over; cutting what is still in flight");
             }
         }
+        drain.advance(Phase::Cutting);
+        // WebSockets are told that we leave; what else is left has nothing to say.
+        let _ = tokio::time::timeout(pace.parting(), drain.finished()).await;
     });
     runtime.shutdown_background();
 }
@@ -111,11 +118,18 @@ struct State {
     deadline: Instant,
     is_hurried: bool,
     has_cut: bool,
+    is_handed_over: bool,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        let state = State { begun: None, deadline: Instant::now(), is_hurried: false, has_cut: false };
+        let state = State {
+            begun: None,
+            deadline: Instant::now(),
+            is_hurried: false,
+            has_cut: false,
+            is_handed_over: false,
+        };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 }
@@ -128,19 +142,46 @@ impl Pace {
         begun
     }
 
-    /// Blocks for `time`, or until somebody is in a hurry.
-    pub(super) fn rest(&self, time: Duration) {
+    /// Leaves the clients to another process: listeners close, and open connections are asked to leave. False if this
+    /// process was leaving already.
+    pub(super) fn hand_over(&self, drain: &Drain, egress: &Drain) -> bool {
+        {
+            let mut state = self.state.lock();
+            if state.is_handed_over || drain.is_closing() {
+                return false;
+            }
+            state.is_handed_over = true;
+        }
+        self.begin(drain);
+        drain.advance(Phase::Shut);
+        egress.advance(Phase::Shut);
+        true
+    }
+
+    /// True once another process has the clients.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.state.lock().is_handed_over
+    }
+
+    /// Blocks for `time`, or until somebody is in a hurry. False in that case.
+    pub(super) fn rest(&self, time: Duration) -> bool {
         let mut state = self.state.lock();
         if !state.is_hurried {
             self.changed.wait_for(&mut state, time);
         }
+        !state.is_hurried
     }
 
     /// Ends all waiting.
     pub(super) fn hurry(&self, drain: &Drain) {
-        drain.advance(Phase::Cutting);
+        // Before the phase, which threads wait for: they then read how long they may take.
         self.state.lock().is_hurried = true;
+        drain.advance(Phase::Cutting);
         self.changed.notify_all();
+    }
+
+    fn parting(&self) -> Duration {
+        if self.state.lock().is_hurried { HURRIED_PARTING } else { PARTING }
     }
 
     /// True once: one thread tells for all.
@@ -227,20 +268,6 @@ pub(super) fn spawn_until_last(
             () = last => {}
             () = task => {}
         }
-    });
-}
-
-/// Keeps the listeners of an egress open until only `own` tasks are left: the backend may call out for as long as a request
-/// of its own is in flight. Then they close, and what is in flight on them is waited for.
-pub(super) fn spawn_egress(drain: &Drain, own: usize, egress: Drain) {
-    let (closing, others) = (drain.reached(Phase::Closing), drain.clone());
-    drain.spawn(async move {
-        closing.await;
-        while others.tasks() > own {
-            tokio::time::sleep(STEP).await;
-        }
-        egress.advance(Phase::Closing);
-        egress.finished().await;
     });
 }
 

@@ -85,6 +85,13 @@ impl Client {
         Self { address, connection: None }
     }
 
+    /// Opens the connection that the next call goes over.
+    pub(super) async fn connect(&mut self) -> Result<()> {
+        self.connection =
+            Some(timeout(DEADLINE, open(self.address)).await.map_err(|_| ErrorKind::TimedOut)??);
+        Ok(())
+    }
+
     /// Sends `call` and reads the whole answer, within a deadline.
     pub(super) async fn send(&mut self, call: &Call) -> Result<Reply> {
         let kept = self.connection.take();

@@ -9,6 +9,8 @@ mod live;
 mod orders;
 mod run;
 mod schema;
+mod service;
+mod take_over;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -91,7 +93,10 @@ pub fn main() -> ExitCode {
             Ok(live::stat(&arguments, terminal, &config::variable, (&mut out, &mut err)))
         }
         Command::Purge(arguments) => orders::purge(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
-        Command::Drain(arguments) => orders::drain(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
+        Command::Drain(arguments) => {
+            let is_watched = out.is_terminal();
+            orders::drain(&arguments, is_watched, &mut out).map(|()| ExitCode::SUCCESS)
+        }
         Command::Schema => schema::schema(&mut out).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };
     result.unwrap_or_else(|error| {

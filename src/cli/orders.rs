@@ -1,7 +1,7 @@
 //! `touchline purge` and `touchline drain`: orders to a running touchline, over its control listener.
 
 use std::{
-    io::Write,
+    io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     thread,
@@ -11,16 +11,20 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Map, Value};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::client::{Call, Client};
 use crate::config::{self, Admin, Control};
 
-/// The file that is read when none is named.
+/// The file that is read when none is named, and where a container has it.
 const USUAL_FILE: &str = "proxy.yaml";
+const FILE_OF_CONTAINERS: &str = "/etc/touchline/proxy.yaml";
 
 /// How long an order may take. Purges and drains are done at once; what takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often the count down of a drain is told.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Arguments of `touchline purge`.
 #[derive(Debug, Args)]
@@ -60,7 +64,8 @@ struct Scope {
 /// Arguments of `touchline drain`.
 #[derive(Debug, Args)]
 pub(crate) struct DrainArguments {
-    /// Return only after this time, such as 15s: load balancers need a moment to notice
+    /// Return only after this time, such as 15s: load balancers need a moment to notice. As a preStop hook it has the pod
+    /// stay that long
     #[arg(long, value_name = "TIME", value_parser = config::parse_duration)]
     wait: Option<Duration>,
     #[command(flatten)]
@@ -69,8 +74,8 @@ pub(crate) struct DrainArguments {
 
 #[derive(Debug, Args)]
 struct Listener {
-    /// The configuration of the running touchline, which names its control listener and token; without it proxy.yaml,
-    /// and where there is none 127.0.0.1:9091
+    /// The configuration of the running touchline, which names its control listener and token; without it proxy.yaml or
+    /// /etc/touchline/proxy.yaml, and where there is none 127.0.0.1:9091
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -96,14 +101,35 @@ pub(crate) fn purge(arguments: &PurgeArguments, out: &mut dyn Write) -> anyhow::
     Ok(())
 }
 
-/// Begins a drain, and waits as long as it was told to.
-pub(crate) fn drain(arguments: &DrainArguments, out: &mut dyn Write) -> anyhow::Result<()> {
-    arguments.listener.post("/drain", String::new())?;
+/// Begins a drain, and returns when the time is over that it was told to wait, counted from its own start. On a terminal it
+/// counts down.
+pub(crate) fn drain(arguments: &DrainArguments, is_watched: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let start = Instant::now();
+    arguments.listener.post_as_it_runs("/drain")?;
     writeln!(out, "draining: no longer ready, still serving until a signal comes")?;
-    if let Some(time) = arguments.wait {
-        thread::sleep(time);
+    let Some(time) = arguments.wait else { return Ok(()) };
+    if is_watched {
+        count_down(start + time, out)?;
     }
+    thread::sleep(time.saturating_sub(start.elapsed()));
     Ok(())
+}
+
+/// Says each second how much is left, in one line that it takes away again.
+fn count_down(end: Instant, out: &mut dyn Write) -> io::Result<()> {
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let seconds = left.as_millis().div_ceil(1000);
+        if seconds == 0 {
+            break;
+        }
+        // To the end of the line is cleared, as the number gets shorter.
+        write!(out, "\r{seconds} s left\x1b[K")?;
+        out.flush()?;
+        thread::sleep(left.min(TICK));
+    }
+    write!(out, "\r\x1b[K")?;
+    out.flush()
 }
 
 impl Scope {
@@ -127,11 +153,26 @@ impl Listener {
         ask(&self.control()?, target, body)
     }
 
+    /// The same to a process whose file may have become unusable while it runs. In a pod its end does not depend on that:
+    /// there is one touchline, and it is usually where it is by default. On a host that might be another one.
+    fn post_as_it_runs(&self, target: &str) -> anyhow::Result<Value> {
+        match self.control() {
+            Err(unusable) if config::is_in_kubernetes() => {
+                ask(&Control::default(), target, String::new()).map_err(|_| unusable)
+            }
+            control => ask(&control?, target, String::new()),
+        }
+    }
+
     fn control(&self) -> anyhow::Result<Control> {
         let file = match &self.config {
             Some(file) => file.as_path(),
-            None if Path::new(USUAL_FILE).exists() => Path::new(USUAL_FILE),
-            None => return Ok(Control::default()),
+            None => {
+                match [USUAL_FILE, FILE_OF_CONTAINERS].map(Path::new).into_iter().find(|file| file.exists()) {
+                    Some(file) => file,
+                    None => return Ok(Control::default()),
+                }
+            }
         };
         let shown = file.display();
         let Ok(loaded) = config::load_file(file) else {
@@ -197,7 +238,22 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::reachable;
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{count_down, reachable};
+
+    #[test]
+    fn who_watches_sees_the_seconds_go_and_then_an_empty_line() {
+        let mut out = Vec::new();
+        let end = Instant::now() + Duration::from_millis(1200);
+
+        count_down(end, &mut out).unwrap();
+
+        assert_eq!(String::from_utf8(out).unwrap(), "\r2 s left\x1b[K\r1 s left\x1b[K\r\x1b[K");
+        assert!(Instant::now() >= end);
+    }
 
     #[test]
     fn a_listener_on_all_addresses_is_reached_by_the_loopback() {

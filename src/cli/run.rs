@@ -3,13 +3,16 @@
 use std::{
     io::{self, Write},
     path::PathBuf,
+    pin::pin,
     process::ExitCode,
     thread,
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use tracing::{info, warn};
 
+use super::{service::Manager, take_over};
 use crate::{
     app::{App, Surroundings},
     config::{self, Severity, Watched},
@@ -26,6 +29,11 @@ pub(crate) struct Arguments {
     /// The configuration to serve by
     #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
     config: PathBuf,
+    /// Take over from the touchline that runs on the same addresses, without losing a request, once this one is ready; give
+    /// up, and leave it running, after this time. Where none runs, start as usual
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "30s",
+        value_parser = config::parse_duration)]
+    take_over: Option<Duration>,
 }
 
 /// Serves until a signal says otherwise. The access log goes to standard output, everything else to standard error.
@@ -56,21 +64,37 @@ pub(crate) fn run(arguments: &Arguments, err: &mut dyn Write) -> anyhow::Result<
         let hangups = Hangups::listen().context("listening for signals")?;
         (Signals::listen().context("listening for signals")?, hangups)
     };
-    let running = App::start(loaded, surroundings)?;
+    let running = match arguments.take_over {
+        None => App::start(loaded, surroundings)?,
+        Some(patience) => take_over::start(loaded, surroundings, patience, (&runtime, &mut signals))?,
+    };
+    let manager = Manager::new(config::notify_socket());
+    manager.ready();
+    let handed_over = running.handed_over();
     let reload = running.reload();
-    let signal = runtime.block_on(async {
+    let is_told = runtime.block_on(async {
+        let mut handed_over = pin!(handed_over);
         loop {
             tokio::select! {
-                signal = signals.next() => return signal,
+                signal = signals.next() => {
+                    info!(signal, "asked to stop");
+                    manager.stopping();
+                    return true;
+                }
                 () = hangups.next() => reload(),
+                // The service goes on, in another process.
+                () = &mut handed_over => return false,
             }
         }
     });
-    info!(signal, "asked to stop");
     let hurry = running.hurry();
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
+            if !is_told {
+                let signal = runtime.block_on(signals.next());
+                info!(signal, "asked to stop; leaving already");
+            }
             let signal = runtime.block_on(signals.next());
             warn!(signal, "asked again; cutting what is in flight");
             hurry();

@@ -1,4 +1,4 @@
-//! What the machine says about itself: the pod's name and the CPU quota of its container.
+//! What the machine says about itself: the pod's name, the CPU quota of its container, and who started the process.
 
 use std::fs;
 
@@ -9,6 +9,19 @@ pub fn host_name() -> String {
     let from_kernel = || fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = super::load::variable("HOSTNAME").or_else(from_kernel).unwrap_or_default();
     name.trim().to_owned()
+}
+
+/// True in a pod of Kubernetes: the kubelet tells every container where the API server is.
+#[must_use]
+pub fn is_in_kubernetes() -> bool {
+    super::load::variable("KUBERNETES_SERVICE_HOST").is_some_and(|host| !host.is_empty())
+}
+
+/// Where the service manager that started the process wants to hear how far it is (`sd_notify(3)`): a path, or a name in the
+/// abstract namespace behind an `@`.
+#[must_use]
+pub fn notify_socket() -> Option<String> {
+    super::load::variable("NOTIFY_SOCKET").filter(|name| !name.is_empty())
 }
 
 /// The container's CPU quota in whole cores, rounded up; none without a quota. The node's own cores say nothing about

@@ -76,7 +76,7 @@ pub use self::{
     },
     effective::{brief_yaml, effective_yaml},
     error::ValueError,
-    host::{cpu_quota, host_name},
+    host::{cpu_quota, host_name, is_in_kubernetes, notify_socket},
     identity::{Algorithm, Credential, Identity, KeysFile},
     ingress::{Ingress, Underscores},
     jwks::{Jwks, VerifyingKey},

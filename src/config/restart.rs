@@ -6,8 +6,9 @@ use super::{Config, Switch};
 ///
 /// A listener keeps its socket, a plane its threads, the tiers of the cache what they hold, and names that are made with a
 /// secret their meaning.
-pub const RESTART_KEYS: [&str; 21] = [
+pub const RESTART_KEYS: [&str; 22] = [
     "runtime",
+    "drain.outlast_backend",
     "ingress.listen",
     "cache.memory.size",
     "cache.redis",
@@ -54,6 +55,7 @@ pub fn keep_restart_keys(running: &Config, new: &mut Config) -> Vec<&'static str
     }
     keep! {
         "runtime": &running.runtime, &mut new.runtime;
+        "drain.outlast_backend": &running.drain.outlast_backend, &mut new.drain.outlast_backend;
         "cache.memory.size": &running.cache.memory.size, &mut new.cache.memory.size;
         "cache.redis": &running.cache.redis, &mut new.cache.redis;
         "cache.blind_ttl": &running.cache.blind_ttl, &mut new.cache.blind_ttl;
@@ -115,6 +117,7 @@ mod tests {
     const OLD: &str = "version: 1\ningress: { backend: 'http://127.0.0.1:8000' }\nclaude: {}\n";
     const NEW: &str = "version: 1
 runtime: { workers: 3 }
+drain: { outlast_backend: true }
 ingress: { backend: 'http://127.0.0.1:8001', listen: '127.0.0.1:8090', slow_after: 9s }
 cache:
   memory: { size: 9MiB }

@@ -60,6 +60,10 @@ pub struct Drain {
     #[serde(with = "units::duration")]
     #[schemars(with = "Time")]
     pub timeout: Duration,
+    /// Whether to stay, within `timeout`, until the backend's port is closed: then what it calls out for while it ends is
+    /// served to the last. For a backend that is told to end at the same moment as touchline; one that outlives it would be
+    /// waited for in vain. Without it: only in a pod of Kubernetes. Default: none.
+    pub outlast_backend: Option<bool>,
 }
 
 /// How a change of this file is noticed: by its content, which is read again and again, as neither a `ConfigMap` nor an editor
@@ -82,6 +86,6 @@ impl Default for Reload {
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { delay: Duration::from_secs(5), timeout: Duration::from_secs(25) }
+        Self { delay: Duration::from_secs(5), timeout: Duration::from_secs(25), outlast_backend: None }
     }
 }

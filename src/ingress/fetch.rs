@@ -93,7 +93,10 @@ pub(super) async fn fetch(exchange: &mut Exchange, mut plan: Plan) -> Result<Rea
     }
     let mut fetched = match result {
         Ok(fetched) => fetched,
-        Err(error) => return Err(refuse(&error).await),
+        Err(error) => {
+            let refusal = refuse(&error).await;
+            return Err(if exchange.ingress().drain.is_draining() { on_leaving(refusal) } else { refusal });
+        }
     };
     observe::answered(exchange, &outbound, &mut fetched);
     judge_head(exchange, &plan, &fetched);
@@ -193,6 +196,15 @@ pub(super) async fn refuse(error: &Error) -> Refusal {
         tokio::time::sleep(NOTICE).await;
     }
     error.refusal()
+}
+
+/// What the client is told while the process leaves: a backend that has gone before it is no fault, and another replica
+/// has one. The request was not sent, so any method may be tried there.
+const fn on_leaving(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::ConnectFailed | Refusal::ConnectTimeout | Refusal::BreakerOpen => Refusal::Draining,
+        other => other,
+    }
 }
 
 /// What a 304 makes of the copy. A HEAD confirms the copy of the GET as well (RFC 9111 section 4.3.5).

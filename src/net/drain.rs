@@ -1,8 +1,9 @@
 //! Shutdown in phases, and the only place that spawns tasks.
 //!
 //! `Running` -> `Draining` (every answer asks the client to leave, new connections are still taken) -> `Closing` (accept
-//! has stopped, idle connections close, what is in flight may finish) -> the process ends. Tasks are counted, so that
-//! the end can wait for them.
+//! has stopped, idle connections close, what is in flight may finish) -> `Cutting` (what is left says goodbye) -> the
+//! process ends. A process that another one takes over from goes through `Shut` before `Closing`: accept has stopped, but
+//! open connections are still asked to leave. Tasks are counted, so that the end can wait for them.
 
 use std::{
     future::Future,
@@ -23,10 +24,12 @@ pub enum Phase {
     Running = 0,
     /// Serving, and asking clients to leave.
     Draining = 1,
+    /// Serving the connections that are open, and asking their clients to leave: new ones go to another process.
+    Shut = 2,
     /// Finishing what is in flight.
-    Closing = 2,
-    /// Waiting for nothing.
-    Cutting = 3,
+    Closing = 3,
+    /// Waiting for nothing but the last word to a client.
+    Cutting = 4,
 }
 
 /// A handle on the shutdown of the process; clones share it.
@@ -48,6 +51,7 @@ struct Shared {
     phase: AtomicU8,
     /// One for each phase, so that who waits for the second is not used up by the first.
     draining: Notify,
+    shut: Notify,
     closing: Notify,
     cutting: Notify,
     tasks: AtomicUsize,
@@ -113,9 +117,8 @@ impl Drain {
     /// Moves on to `phase`; never back.
     pub fn advance(&self, phase: Phase) {
         self.shared.phase.fetch_max(phase as u8, Ordering::AcqRel);
-        for reached in
-            [Phase::Draining, Phase::Closing, Phase::Cutting].into_iter().filter(|reached| *reached <= phase)
-        {
+        let phases = [Phase::Draining, Phase::Shut, Phase::Closing, Phase::Cutting];
+        for reached in phases.into_iter().filter(|reached| *reached <= phase) {
             self.shared.notify(reached).notify_waiters();
         }
     }
@@ -151,7 +154,8 @@ impl Shared {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Running,
             1 => Phase::Draining,
-            2 => Phase::Closing,
+            2 => Phase::Shut,
+            3 => Phase::Closing,
             _ => Phase::Cutting,
         }
     }
@@ -163,6 +167,7 @@ impl Shared {
     const fn notify(&self, phase: Phase) -> &Notify {
         match phase {
             Phase::Running | Phase::Draining => &self.draining,
+            Phase::Shut => &self.shut,
             Phase::Closing => &self.closing,
             Phase::Cutting => &self.cutting,
         }
@@ -253,5 +258,17 @@ mod tests {
         term.reached(Phase::Closing).await;
         drain.advance(Phase::Closing);
         lasting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_shut_still_serves_and_one_that_closes_is_shut_too() {
+        let (handed_over, ended) = (Drain::new(), Drain::new());
+
+        handed_over.advance(Phase::Shut);
+        ended.advance(Phase::Closing);
+
+        handed_over.reached(Phase::Shut).await;
+        ended.reached(Phase::Shut).await;
+        assert!(handed_over.is_draining() && !handed_over.is_closing());
     }
 }

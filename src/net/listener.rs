@@ -1,4 +1,9 @@
-//! Listening sockets and the accept loop: bounds on connections, and patience when the process runs out of descriptors.
+//! Listening sockets and the accept loop: bounds on connections, patience when the process runs out of descriptors, and an
+//! end that loses no connection.
+//!
+//! A listening socket that closes resets what the kernel has accepted for it and nobody has taken. So at the end new
+//! attempts are held off first (their clients repeat them after a second, and then meet whoever else listens, or a
+//! refusal), what is queued and what is in the middle of its handshake is taken, and only then the socket closes.
 
 use std::{
     hash::Hash,
@@ -12,9 +17,12 @@ use std::{
 };
 
 use pingora_limits::inflight::{Guard, Inflight};
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
-use tracing::{info, warn};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+use tracing::{debug, info, warn};
 
 use super::drain::{Drain, Phase};
 use crate::telemetry::{Held, ListenerStats};
@@ -24,6 +32,21 @@ const BACKLOG: i32 = 4096;
 
 /// How long accept rests when it fails for want of descriptors or memory.
 const REST: Duration = Duration::from_millis(100);
+
+/// How long the end of a listener waits for handshakes that have begun, and how often it looks for them. Long enough for
+/// clients in the same network; short, as one that is held off meanwhile waits a whole second: of eight clients that opened
+/// connections as fast as they could, every one did at 50 ms.
+const SETTLE: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Instructions of a classic socket filter (`linux/bpf_common.h`): load a byte, jump if bits are set, return a constant.
+const LOAD_BYTE: u16 = 0x30;
+const JUMP_IF_SET: u16 = 0x45;
+const RETURN: u16 = 0x06;
+
+/// Where the flags of a TCP header are, and the one that begins a connection (RFC 9293 section 3.1).
+const TCP_FLAGS: u32 = 13;
+const SYN: u32 = 0x02;
 
 /// Opens one listening socket per worker on the same address. With port 0 the first one chooses the port for all.
 ///
@@ -39,7 +62,30 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::Tcp
     (0..workers.max(1)).map(|_| open(address, true)).collect()
 }
 
+/// Opens sockets on an address beside another process of the same user that listens there, and takes nothing yet: no
+/// connection comes to them before [`listen`].
+///
+/// # Errors
+/// When the address cannot be bound, also because its owner is another user or does not share it.
+pub fn bind_beside(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    (0..workers.max(1)).map(|_| Ok(bound(address, true)?.into())).collect()
+}
+
+/// Has a socket of [`bind_beside`] take connections.
+///
+/// # Errors
+/// The kernel's own.
+pub fn listen(socket: &std::net::TcpListener) -> io::Result<()> {
+    SockRef::from(socket).listen(BACKLOG)
+}
+
 fn open(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+    let socket = bound(address, shared)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
@@ -48,8 +94,7 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> 
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Bounds and counts the connections of one listener, over all its workers.
@@ -129,25 +174,27 @@ pub async fn accept(
     drain: Drain,
     mut serve: impl FnMut(TcpStream, SocketAddr, Place),
 ) {
-    let mut closing = drain.reached(Phase::Closing);
+    let mut shut = drain.reached(Phase::Shut);
     let mut is_resting = false;
+    let mut admit = |stream: TcpStream, peer: SocketAddr| {
+        let Some(place) = gate.enter(peer.ip()) else { return };
+        // Without this, an answer written in two parts waits for the client's delayed acknowledgement.
+        if stream.set_nodelay(true).is_ok() {
+            serve(stream, peer, place);
+        }
+    };
     loop {
-        // What the kernel has accepted for us is served before the socket closes: closing it would reset those clients.
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
-            () = &mut closing => return,
+            () = &mut shut => break,
         };
         match accepted {
             Ok((stream, peer)) => {
                 if std::mem::take(&mut is_resting) {
                     info!("accepting connections again");
                 }
-                let Some(place) = gate.enter(peer.ip()) else { continue };
-                // Without this, an answer written in two parts waits for the client's delayed acknowledgement.
-                if stream.set_nodelay(true).is_ok() {
-                    serve(stream, peer, place);
-                }
+                admit(stream, peer);
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -158,6 +205,61 @@ pub async fn accept(
             }
         }
     }
+    if let Err(error) = take_the_rest(listener, &drain, admit).await {
+        warn!(%error, "a listener closed before all that was queued for it was taken");
+    }
+}
+
+/// Closes a listener once everything that was on its way to it has been taken.
+async fn take_the_rest(
+    listener: TcpListener,
+    drain: &Drain,
+    mut admit: impl FnMut(TcpStream, SocketAddr),
+) -> io::Result<()> {
+    // Out of the reactor: what the kernel has is asked of the kernel, not of the last event that was heard.
+    let listener = listener.into_std()?;
+    if let Err(error) = hold_off(&listener) {
+        // What comes between the last look and the close may then be reset.
+        debug!(%error, "new connections cannot be held off while a listener closes");
+    }
+    let end = Instant::now() + SETTLE;
+    loop {
+        take_all(&listener, &mut admit)?;
+        if Instant::now() >= end || drain.phase() == Phase::Cutting {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Takes every connection that is queued.
+fn take_all(
+    listener: &std::net::TcpListener,
+    admit: &mut impl FnMut(TcpStream, SocketAddr),
+) -> io::Result<()> {
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                stream.set_nonblocking(true)?;
+                admit(TcpStream::from_std(stream)?, peer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Has the kernel drop what would begin a new connection to this socket, and nothing else. Its client hears nothing and
+/// asks again.
+fn hold_off(listener: &std::net::TcpListener) -> io::Result<()> {
+    let filter = [
+        SockFilter::new(LOAD_BYTE, 0, 0, TCP_FLAGS),
+        SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ];
+    SockRef::from(listener).attach_filter(&filter)
 }
 
 /// Errors of `accept` that tell of a connection that died in the queue, not of the listener.
@@ -169,35 +271,4 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::{Gate, bind};
-    use crate::telemetry::ListenerStats;
-
-    #[test]
-    fn places_are_bounded_in_all_and_per_address() {
-        let stats = Arc::new(ListenerStats::default());
-        let gate = Gate::new(3, 2, Arc::clone(&stats));
-        let (one, two) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-
-        let first = gate.enter(one).unwrap();
-        let _second = gate.enter(one).unwrap();
-        assert!(gate.enter(one).is_none());
-        let _third = gate.enter(two).unwrap();
-        assert!(gate.enter(two).is_none());
-        drop(first);
-
-        assert!(gate.enter(two).is_some());
-        assert_eq!((stats.turned_away.get(), stats.accepted.get()), (2, 4));
-    }
-
-    #[test]
-    fn workers_share_an_address_that_nobody_else_has() {
-        let sockets = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
-        let address = sockets[0].local_addr().unwrap();
-
-        assert_eq!(sockets[1].local_addr().unwrap(), address);
-        assert!(bind(address, 1).is_err());
-    }
-}
+mod tests;

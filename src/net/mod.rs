@@ -18,6 +18,7 @@ pub mod request;
 pub mod serve;
 pub mod signal;
 pub mod tunnel;
+mod websocket;
 pub mod wire;
 
 use std::{future::Future, net::SocketAddr, sync::Arc};

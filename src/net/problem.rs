@@ -55,13 +55,15 @@ pub enum Refusal {
     BreakerOpen,
     /// `upgrade.connections` tunnels are open.
     TooManyUpgrades,
+    /// The process is leaving, and the backend has gone before it.
+    Draining,
     /// A fault of our own.
     Internal,
 }
 
 impl Refusal {
     /// All refusals, in the order of the documentation.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::BadRequest,
         Self::BadTarget,
         Self::BadHost,
@@ -85,6 +87,7 @@ impl Refusal {
         Self::Overload,
         Self::BreakerOpen,
         Self::TooManyUpgrades,
+        Self::Draining,
         Self::Internal,
     ];
 
@@ -134,6 +137,7 @@ impl Refusal {
             | Self::Overload
             | Self::BreakerOpen
             | Self::TooManyUpgrades
+            | Self::Draining
             | Self::Internal => false,
         }
     }
@@ -141,7 +145,7 @@ impl Refusal {
     /// True when waiting and trying again makes sense, so that the answer carries `Retry-After`.
     #[must_use]
     pub const fn asks_for_patience(self) -> bool {
-        matches!(self, Self::Overload | Self::BreakerOpen | Self::TooManyUpgrades)
+        matches!(self, Self::Overload | Self::BreakerOpen | Self::TooManyUpgrades | Self::Draining)
     }
 
     const fn parts(self) -> (&'static str, StatusCode, &'static str) {
@@ -215,6 +219,9 @@ impl Refusal {
             ),
             Self::TooManyUpgrades => {
                 ("too_many_upgrades", S::SERVICE_UNAVAILABLE, "Too many upgraded connections are open.")
+            }
+            Self::Draining => {
+                ("draining", S::SERVICE_UNAVAILABLE, "This replica is leaving; another one will answer.")
             }
             Self::Internal => {
                 ("internal", S::INTERNAL_SERVER_ERROR, "The proxy failed to handle this request.")

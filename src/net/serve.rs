@@ -1,14 +1,15 @@
 //! From accepted sockets to served requests: one accept loop per worker, one task per connection.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
+use tracing::error;
 
 use super::{
     Service,
     buffers::Buffers,
-    drain::Drain,
+    drain::{Drain, Phase},
     h1::{self, server::Settings},
     h2,
     listener::{self, Gate, Place},
@@ -71,6 +72,27 @@ pub fn spawn<S: Service>(socket: std::net::TcpListener, serving: Serving<S>) -> 
     });
     drain.spawn(accepting);
     Ok(())
+}
+
+/// Serves a listener from the moment when `opened` says true, which is when its socket listens; when it says false, never.
+pub fn spawn_later<S: Service>(
+    socket: std::net::TcpListener,
+    opened: impl Future<Output = bool> + Send + 'static,
+    serving: Serving<S>,
+) {
+    let drain = serving.drain.clone();
+    drain.clone().spawn(async move {
+        let is_opened = tokio::select! {
+            is_opened = opened => is_opened,
+            () = drain.reached(Phase::Closing) => false,
+        };
+        if !is_opened {
+            return;
+        }
+        if let Err(error) = spawn(socket, serving) {
+            error!(%error, "a listener cannot be served");
+        }
+    });
 }
 
 async fn serve<S: Service>(stream: TcpStream, peer: SocketAddr, place: Place, serving: Serving<S>) {

@@ -1,17 +1,19 @@
-//! Bytes both ways after a 101: nothing is read into them, everything is bounded.
+//! Bytes both ways after a 101: they are passed on as they are, and everything is bounded. Only the borders of frames are
+//! followed, so that both sides can be told when the process leaves.
 
 use std::{
     sync::Arc,
     task::{Context, Poll},
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::{
     End, Sent,
     deadline::Deadline,
     h1::Limits,
+    websocket::{Frames, GOING_AWAY, GOING_AWAY_MASKED},
     wire::{Io, Wire},
 };
 
@@ -62,13 +64,36 @@ pub(super) struct Relay {
 struct Way {
     moved: u64,
     is_shut: bool,
+    frames: Frames,
+    /// What ends it when we leave.
+    last: &'static [u8],
+    /// True once it has been told that we leave, or can be told no more.
+    has_parted: bool,
 }
 
 impl Relay {
     pub(super) fn new(tunnel: Tunnel, limits: &Limits) -> Self {
         let mut idle = Deadline::default();
         idle.set(Instant::now() + limits.tunnel_idle);
-        Self { tunnel, idle, up: Way::default(), down: Way::default() }
+        let way = |last| Way { last, ..Way::default() };
+        Self { tunnel, idle, up: way(GOING_AWAY_MASKED), down: way(GOING_AWAY) }
+    }
+
+    /// Moves bytes until both sides can be told that the process leaves (RFC 6455 section 7.4.1, 1001), and tells them.
+    /// Within a message, where a further frame would destroy it, a side is told at its next border.
+    pub(super) fn poll_leave<I: Io>(
+        &mut self,
+        near: &mut Wire<I>,
+        limits: &Limits,
+        cx: &mut Context<'_>,
+    ) -> Poll<Sent> {
+        let far = &mut self.tunnel.far;
+        let down = self.down.poll_part(far, near, limits.tunnel_buffer, cx);
+        let up = self.up.poll_part(near, far, limits.tunnel_buffer, cx);
+        if down.is_pending() || up.is_pending() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Sent { bytes: self.down.moved, received: self.up.moved, end: End::Complete })
     }
 
     /// Moves bytes until both sides have closed, one has failed, or nothing moved for too long.
@@ -108,6 +133,29 @@ enum Moved {
 }
 
 impl Way {
+    /// Moves on to the border of a frame, puts the last one there, and sends all of it.
+    fn poll_part<A: Io, B: Io>(
+        &mut self,
+        from: &mut Wire<A>,
+        to: &mut Wire<B>,
+        bound: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        if !self.has_parted {
+            let moved = self.poll(from, to, bound, cx);
+            let is_over = matches!(moved, Moved::Closed | Moved::Failed) || !self.frames.may_end();
+            if !is_over && !self.frames.is_between() {
+                return Poll::Pending;
+            }
+            self.has_parted = true;
+            if !is_over {
+                to.queue(Bytes::from_static(self.last));
+            }
+        }
+        // Who cannot be reached any more has nothing to be told.
+        to.poll_flush(cx, &mut false).map(|_| ())
+    }
+
     fn poll<A: Io, B: Io>(
         &mut self,
         from: &mut Wire<A>,
@@ -123,6 +171,7 @@ impl Way {
             if to.pending() == 0 && !from.buffer.is_empty() {
                 let data = from.buffer.split().freeze();
                 self.moved += data.len() as u64;
+                self.frames.follow(&data);
                 to.queue(data);
                 moved = Moved::Some;
             }

@@ -36,12 +36,22 @@ const ENOUGH: usize = 64 * 1024;
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Makes the close that follows a reset, where the stream can tell the two apart.
     fn abort(&self) {}
+
+    /// True when the kernel holds bytes of the peer, whether or not an event has told of them yet.
+    fn has_unread(&self) -> bool {
+        false
+    }
 }
 
 impl Io for TcpStream {
     fn abort(&self) {
         // A socket that cannot be set so is closed in the usual way.
         let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+
+    fn has_unread(&self) -> bool {
+        // The socket does not block, so neither does this.
+        matches!(SockRef::from(self).peek(&mut [MaybeUninit::uninit(); 1]), Ok(1..))
     }
 }
 
@@ -52,6 +62,10 @@ impl Io for tokio::io::DuplexStream {}
 impl Io for Box<dyn Io> {
     fn abort(&self) {
         (**self).abort();
+    }
+
+    fn has_unread(&self) -> bool {
+        (**self).has_unread()
     }
 }
 

@@ -1,14 +1,15 @@
 //! WebSocket tunnels: opened by a 101 that was asked for, and bounded.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
     app::Setup,
     backend::{Backend, ok, read_head, text},
     client::{Client, get, get_text},
-    until_async,
+    until, until_async,
 };
 
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n";
@@ -177,4 +178,69 @@ async fn a_tunnel_ends_when_either_side_leaves() {
 
     crate::support::until("the backend is left", || backend.open() == 0).await;
     proxy.record().await;
+}
+
+/// What a server and what a client says with a close frame of status 1001 (RFC 6455 section 5.5.1); the mask is zero.
+const GOING_AWAY: &[u8] = &[0x88, 0x02, 0x03, 0xE9];
+const GOING_AWAY_MASKED: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE9];
+
+/// A backend that switches, says `said`, and keeps what it hears.
+async fn talker(said: &'static [u8]) -> (Backend, Arc<Mutex<Vec<u8>>>) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&heard);
+    let backend = Backend::raw(move |mut stream, _| {
+        let heard = Arc::clone(&keep);
+        async move {
+            let mut buffer = Vec::new();
+            if read_head(&mut stream, &mut buffer).await.is_none() {
+                return;
+            }
+            let _ = stream.write_all(SWITCH.as_bytes()).await;
+            let _ = stream.write_all(said).await;
+            let mut piece = [0; 1024];
+            while let Ok(read @ 1..) = stream.read(&mut piece).await {
+                heard.lock().extend_from_slice(&piece[..read]);
+            }
+        }
+    })
+    .await;
+    (backend, heard)
+}
+
+/// What both sides have heard when the process has ended: the client, and the backend.
+async fn farewell(said: &'static [u8], sent: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let (backend, heard) = talker(said).await;
+    let mut proxy = Setup::before(&backend).top("drain", "{ delay: 0s, timeout: 300ms }").start();
+    let mut client = Client::connect(proxy.address).await;
+    client.send(handshake()).await;
+    assert_eq!(client.answer().await.status, 101);
+    client.stream.write_all(sent).await.unwrap();
+    until("the backend has heard the client", || heard.lock().len() >= sent.len()).await;
+
+    let stopping = proxy.stop();
+    let rest = client.rest().await;
+    tokio::task::spawn_blocking(move || stopping.join()).await.unwrap().unwrap();
+
+    let heard = heard.lock().clone();
+    (rest, heard)
+}
+
+#[tokio::test]
+async fn between_two_frames_both_sides_are_told_that_the_process_leaves() {
+    let (hello, masked): (&[u8], &[u8]) = (b"\x81\x02hi", b"\x81\x82\x01\x02\x03\x04ik");
+
+    let (client, backend) = farewell(hello, masked).await;
+
+    assert_eq!(client, [hello, GOING_AWAY].concat());
+    assert_eq!(backend, [masked, GOING_AWAY_MASKED].concat());
+}
+
+#[tokio::test]
+async fn nothing_is_put_into_the_middle_of_a_frame_or_behind_the_last_one() {
+    let (cut, closed): (&[u8], &[u8]) = (b"\x82\x7dten bytes!", b"\x88\x80\x01\x02\x03\x04");
+
+    let (client, backend) = farewell(cut, closed).await;
+
+    assert_eq!(client, cut);
+    assert_eq!(backend, closed);
 }

@@ -93,10 +93,22 @@ async fn drain_begins_the_drain_each_time_it_is_asked() {
 }
 
 #[tokio::test]
+async fn clients_are_handed_over_once() {
+    let (fake, service) = open();
+
+    let first = ask(&service, "POST /hand-over", &[], "").await;
+    let second = ask(&service, "POST /hand-over", &[], "").await;
+
+    assert_eq!((first.status, first.text.as_str()), (200, r#"{"handed_over":true}"#));
+    assert_eq!((second.status, second.detail().as_str()), (409, "this process is leaving already"));
+    assert!(fake.is_handed_over.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
 async fn nothing_happens_without_a_post() {
     let (fake, service) = open();
 
-    for path in ["/drain", "/cache/purge", "/performance/cache/clear"] {
+    for path in ["/drain", "/hand-over", "/cache/purge", "/performance/cache/clear"] {
         for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PURGE", "post"] {
             let answer = ask(&service, &format!("{method} {path}"), &[], "").await;
             assert_eq!(

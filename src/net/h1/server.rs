@@ -184,12 +184,11 @@ impl<I: Io, S: Service> Connection<I, S> {
             }
             if !self.is_registered {
                 self.is_registered = true;
-                if self.closing.as_mut().poll(cx).is_ready() && shared.wire.buffer.is_empty() {
-                    return Poll::Ready(Next::Closed);
-                }
+                let _ = self.closing.as_mut().poll(cx);
             }
             let is_begun = !shared.wire.buffer.is_empty();
-            if !is_begun && self.settings.drain.is_closing() {
+            // A request that has arrived unheard of is served: to close now would be a reset in its face.
+            if !is_begun && self.settings.drain.is_closing() && !shared.wire.io().has_unread() {
                 return Poll::Ready(Next::Closed);
             }
             self.deadline
@@ -351,7 +350,18 @@ impl<I: Io, S: Service> Connection<I, S> {
         let head = Head { parts: &parts, encoded: None, close: false };
         sender.queue_head(&mut self.shared.lock(), &head, &mut done);
         let mut relay = Relay::new(tunnel, &limits);
-        let sent = poll_fn(|cx| relay.poll(&mut self.shared.lock().wire, &limits, cx)).await;
+        let mut cutting = self.settings.drain.reached(Phase::Cutting);
+        let mut is_leaving = false;
+        let sent = poll_fn(|cx| {
+            is_leaving = is_leaving || cutting.as_mut().poll(cx).is_ready();
+            let mut shared = self.shared.lock();
+            if is_leaving {
+                relay.poll_leave(&mut shared.wire, &limits, cx)
+            } else {
+                relay.poll(&mut shared.wire, &limits, cx)
+            }
+        })
+        .await;
         drop(relay);
         done.sent(sent);
         After::Close

@@ -63,7 +63,8 @@ class Touchline(Process):
         self.config = merged(
             {
                 "version": 1,
-                "drain": {"delay": "0s", "timeout": "2s"},
+                # Also where the tests run in a pod: their backend outlives the proxy.
+                "drain": {"delay": "0s", "timeout": "2s", "outlast_backend": False},
                 "ingress": {"listen": f"127.0.0.1:{self.port}", "backend": backend, "routes": ROUTES},
                 # A test run sends more than 50 requests a second, and wants every line.
                 "telemetry": {"access_log": {"per_second": 1_000_000}},
@@ -72,9 +73,9 @@ class Touchline(Process):
             },
             sections,
         )
-        file = folder / f"proxy-{self.port}.yaml"
-        file.write_text(yaml.safe_dump(self.config, sort_keys=False))
-        super().__init__(f"touchline-{self.port}", [str(binary()), "run", "-c", str(file)], folder)
+        self.file = folder / f"proxy-{self.port}.yaml"
+        self.file.write_text(yaml.safe_dump(self.config, sort_keys=False))
+        super().__init__(f"touchline-{self.port}", [str(binary()), "run", "-c", str(self.file)], folder)
         self._clients: list[httpx.Client] = []
         self.client = self.new_client()
         self.admin = self.new_client(base_url=self.admin_url)
