@@ -6,7 +6,7 @@ CARGO ?= cargo
 PYTHON := target/venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test e2e lint bench docs dashboard
+.PHONY: help demo run test e2e lint bench docs image dashboard
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -46,6 +46,9 @@ docs: ## Rewrite the generated documents and build the API docs
 	UPDATE_GOLDEN=1 $(CARGO) test --locked --test documents --test metrics_doc
 	scripts/chart-docs
 	$(CARGO) doc --locked --no-deps
+
+image: ## Make the container image and the list of what is in it, in target/image (needs musl-tools, and buildah or Docker)
+	scripts/image
 
 dashboard: ## Bundle the page of the admin listener anew and test it, after a change of its sources (needs Node 20)
 	cd src/admin/dashboard && npm ci --ignore-scripts && npm run build && npm test

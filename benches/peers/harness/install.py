@@ -14,7 +14,7 @@ from pathlib import Path
 SEARCH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
 DEBIAN = {
     "nginx": "nginx", "haproxy": "haproxy", "varnishd": "varnish", "wrk": "wrk",
-    "redis-server": "redis-server", "redis-benchmark": "redis-tools",
+    "redis-server": "redis-server", "redis-benchmark": "redis-tools", "valgrind": "valgrind",
 }
 POLICY = Path("/usr/sbin/policy-rc.d")
 
