@@ -58,7 +58,7 @@ pub use mask::masked;
 pub use parts::{Breakdown, Part, Parts};
 pub use recent_calls::CallWindow;
 pub use record::{Basis, CacheStatus, Fwd, HitSource, Kind, Method, Outcome, Reason, Record};
-pub use redis::{RedisDrop, RedisFault, RedisStats, ValueFault};
+pub use redis::{RedisDrop, RedisFault, RedisInfo, RedisStats, ValueFault};
 pub use routes::{RouteStats, UNMATCHED};
 pub use slow::SlowRequest;
 pub use tail::{CallLine, Filter, Finished, Line, RequestLine, Watching};
