@@ -37,6 +37,7 @@ mod redis;
 mod routes;
 mod scrape;
 mod slow;
+mod socket;
 mod tail;
 mod tally;
 mod trace;
@@ -61,6 +62,7 @@ pub use record::{Basis, CacheStatus, Fwd, HitSource, Kind, Method, Outcome, Reas
 pub use redis::{RedisDrop, RedisFault, RedisInfo, RedisStats, ValueFault};
 pub use routes::{RouteStats, UNMATCHED};
 pub use slow::SlowRequest;
+pub use socket::SocketFault;
 pub use tail::{CallLine, Filter, Finished, Line, RequestLine, Watching};
 pub(crate) use trace::random;
 pub use trace::{Digits, SpanIds, Trace, TraceId};
