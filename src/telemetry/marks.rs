@@ -69,7 +69,7 @@ struct Seen {
     is_redis_lost: bool,
     upstreams: Vec<(String, Option<bool>, BreakerState)>,
     is_draining: bool,
-    /// The worst answer of each minute; none where one was missing.
+    /// The slowest answer of each minute; none where there was not one.
     pings: VecDeque<(u32, Option<f64>)>,
 }
 
@@ -86,7 +86,7 @@ impl Telemetry {
     }
 
     /// How long an empty operation of Redis took at worst, in milliseconds, in each of the last 15 minutes, oldest first;
-    /// none for minutes in which Redis did not answer, or from before the start.
+    /// none for minutes in which Redis did not answer once, or from before the start.
     #[must_use]
     pub fn redis_minutes(&self, now: Instant) -> Vec<Option<f64>> {
         let minute = self.tick(now) / 6;
@@ -167,7 +167,7 @@ impl Seen {
     fn ping(&mut self, minute: u32, ping: Option<f64>) {
         match self.pings.back_mut() {
             Some((at, worst)) if *at == minute => {
-                *worst = worst.zip(ping).map(|(worst, ping)| worst.max(ping));
+                *worst = worst.take().into_iter().chain(ping).reduce(f64::max);
             }
             _ => self.pings.push_back((minute, ping)),
         }
@@ -179,7 +179,7 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use tokio::time::Instant;
 
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_without_an_answer_has_no_time() {
+    fn a_minute_keeps_its_slowest_answer_and_is_empty_only_without_any() {
         let telemetry = Telemetry::new(&config::Telemetry::default(), Facts::default(), None);
         let redis = Arc::new(RedisStats::new("redis:6379"));
         telemetry.watch_redis(Arc::clone(&redis));
@@ -275,10 +275,27 @@ mod tests {
         redis.set_ping(1500);
         telemetry.look_around(Instant::now(), false);
 
-        assert_eq!(telemetry.redis_minutes(Instant::now()).last(), Some(&Some(1.5)));
+        let now = Instant::now();
+        assert_eq!(telemetry.redis_minutes(now).last(), Some(&Some(1.5)));
+        // One that is missing takes away nothing that was seen, and hides nothing that comes.
         redis.set_up(false, None);
-        telemetry.look_around(Instant::now(), false);
+        telemetry.look_around(now, false);
+        assert_eq!(telemetry.redis_minutes(now).last(), Some(&Some(1.5)));
+        redis.set_up(true, None);
+        redis.set_ping(2500);
+        telemetry.look_around(now, false);
+        assert_eq!(telemetry.redis_minutes(now).last(), Some(&Some(2.5)));
 
-        assert_eq!(telemetry.redis_minutes(Instant::now()), vec![None; 15]);
+        redis.set_up(false, None);
+        let later = now + Duration::from_secs(60);
+        telemetry.look_around(later, false);
+        let minutes = telemetry.redis_minutes(later);
+        assert_eq!(minutes[13..], [Some(2.5), None], "nothing answered in the last one");
+        assert_eq!(minutes[..13], [None; 13]);
+        // An answer after a minute of silence begins the next one.
+        redis.set_up(true, None);
+        redis.set_ping(700);
+        telemetry.look_around(later, false);
+        assert_eq!(telemetry.redis_minutes(later).last(), Some(&Some(0.7)));
     }
 }

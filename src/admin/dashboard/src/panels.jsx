@@ -183,7 +183,9 @@ function Backend({ backend, now, isAlone }) {
 }
 
 function Redis({ redis, now, isAlone }) {
-  const pings = redis.ping_minutes ?? [];
+  // A minute is its slowest answer, however few there were. While there is none the line ends in that.
+  const minutes = redis.ping_minutes ?? [];
+  const pings = redis.up ? minutes : [...minutes.slice(0, -1), null].slice(-minutes.length);
   return (
     <>
       <div class="sub-head">{!isAlone && <h3 class="strong">Redis</h3>}<State up={redis.up} since={redis.since} now={now} /><Breaker state={redis.breaker} /></div>
