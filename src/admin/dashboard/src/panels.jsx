@@ -64,7 +64,7 @@ export function Cache({ snapshot }) {
         </>
       )}
       <Facts rows={[
-        ['Bypassed, never looked up', count(cache.bypass)],
+        ['Bypassed, nothing to be kept', count(cache.bypass)],
         ['Revalidated', count(cache.revalidated)],
         ['Evicted for room', count(cache.evictions), cache.evictions > 0 ? 'warned' : ''],
       ]} />
