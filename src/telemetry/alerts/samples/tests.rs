@@ -155,6 +155,10 @@ fn samples_that_make_no_sense_are_refused_with_their_place() {
     assert!(fault("tests: {}").contains("line"), "{}", fault("tests: {}"));
     assert!(fault("test: []").contains("test"));
     assert!(fault(&test("{ metric: latency, values: 1 }")).contains("latency"));
+    let unknown = fault(&test("{ metric: latency, values: 1 }"));
+    assert!(unknown.contains("line 4"), "{unknown}");
+    assert_eq!(unknown.matches("latency").count(), 1, "it is said once: {unknown}");
+    assert_eq!(unknown.lines().count(), 1, "{unknown}");
     assert!(fault(&test("{ metric: p95, values: 1, label: x }")).contains("label"));
     assert_eq!(
         fault(&test("{ metric: route_hit_rate, labels: { pod: x }, values: 1 }")),
