@@ -16,12 +16,16 @@ function Alert({ item, now, isTold }) {
   const isOver = item.state === 'resolved';
   return (
     <li class={`alert ${tone(item)} ${item.state === 'pending' ? 'pending' : ''}`}>
-      <div class="alert-title"><b>{item.text}</b><span class="state">{STATES[item.state] ?? item.state}</span></div>
+      <div class="alert-title">
+        <b>{item.text}</b>
+        {item.is_flapping && <Chip tone="warn" title="It comes and goes more than three times in 15 minutes: receivers are told once, until it is calm.">flapping</Chip>}
+        <span class="state">{STATES[item.state] ?? item.state}</span>
+      </div>
       <p>
         {item.severity}
         {item.value !== null && item.threshold !== 'yes' && <> · {item.value}{item.threshold !== null && ` (threshold ${item.threshold})`}</>}
         {isOver && item.resolved_at
-          ? <> · <span title={fullTime(item.resolved_at)}>resolved {timeOfDay(item.resolved_at)}</span> after {duration(secondsBetween(item.since, item.resolved_at))}</>
+          ? <> · <span title={fullTime(item.resolved_at)}>resolved {timeOfDay(item.resolved_at)}</span> after {duration(secondsBetween(item.since, item.resolved_at))}{item.reason && `, ${item.reason}`}</>
           : <> · <span title={fullTime(item.since)}>since {timeOfDay(item.since)}</span> · {duration(secondsBetween(item.since, now))}</>}
         {item.notified_at ? <> · <span title={fullTime(item.notified_at)}>notified {timeOfDay(item.notified_at)}</span></> : item.state === 'firing' && isTold && ' · nobody notified yet'}
       </p>
