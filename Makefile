@@ -22,6 +22,7 @@ test: ## Run every test; installs what the end-to-end tests need first
 	scripts/setup-test
 	$(CARGO) test --locked --all-targets
 	$(CARGO) test --locked --doc
+	cd src/admin/dashboard && npm test
 	$(MAKE) --no-print-directory e2e
 
 e2e: ## Run the end-to-end tests against the debug build (ARGS="-k drain")
