@@ -183,6 +183,9 @@ async fn windows_are_words_and_unknown_keys_are_ignored_on_contract_paths() {
     assert_eq!(get(&service, "/performance/health?strict=maybe").await.status, 400);
     assert_eq!(get(&service, "/metrics?x=1").await.status, 400);
     assert_eq!(get(&service, "/?windows=1m").await.status, 400);
+    // The page writes both into its address, which has to be one that it can be opened by.
+    assert_eq!(get(&service, "/?window=1m&scope=merged").await.status, 200);
+    assert_eq!(get(&service, "/?scope=all").await.status, 400);
     assert_eq!(get(&service, "/livez?x=1").await.status, 200);
 }
 
