@@ -186,6 +186,11 @@ function empty(at) {
 function merged(at, seconds) {
   const snapshot = degraded(at, seconds);
   Object.assign(snapshot.meta, { scope: 'merged', peers: { asked: 3, answered: 2, silent: [{ pod: '10.0.0.7:9090', error: 'no answer within 1 s' }] } });
+  const pods = ['coach-api-7d9f8-x2k4q', 'coach-api-7d9f8-m8w2c'];
+  snapshot.redis.pod = pods[1];
+  snapshot.backend.pod = pods[0];
+  snapshot.slow.items.forEach((item, i) => Object.assign(item, { pod: pods[i % 2] }));
+  snapshot.alerts.items.forEach((item, i) => Object.assign(item, { pods: pods.slice(0, 1 + (i % 2)) }));
   return snapshot;
 }
 

@@ -177,6 +177,7 @@ function Backend({ backend, now, isAlone }) {
         ['Probe', latency(backend.probe_ms)],
         backend.breaker !== 'closed' && backend.breaker_since && ['Breaker', <Since at={backend.breaker_since} now={now} />],
         ['Address', <code>{backend.address}</code>],
+        backend.pod && ['State of', <code>{backend.pod}</code>],
       ]} />
     </>
   );
@@ -198,16 +199,17 @@ function Redis({ redis, now, isAlone }) {
         ['Writes dropped', count(redis.dropped_writes), redis.dropped_writes > 0 ? 'warned' : ''],
         ['Invalidations other pods miss', count(redis.pending_purges), redis.pending_purges > 0 ? 'fault' : ''],
         ['Address', <code>{redis.address}</code>],
+        redis.pod && ['State of', <code>{redis.pod}</code>],
       ]} />
     </>
   );
 }
 
 export function Behind({ snapshot }) {
-  const { backend, redis, at } = snapshot;
+  const { backend, redis, at, meta } = snapshot;
   const title = backend && redis ? 'Backend and Redis' : backend ? 'Backend' : 'Redis';
   return (
-    <Panel id="behind" title={title} note="now">
+    <Panel id="behind" title={title} note={meta.scope === 'merged' ? 'now: state of the worst pod, counts of all' : 'now'}>
       {backend && <Backend backend={backend} now={at} isAlone={!redis} />}
       {redis && <Redis redis={redis} now={at} isAlone={!backend} />}
     </Panel>
