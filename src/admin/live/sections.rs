@@ -16,7 +16,7 @@ use crate::admin::{
     shapes::{hundredths, percent, thousandths, timestamp},
 };
 use crate::telemetry::{
-    Code, HealthScore, Status, Summary, Window,
+    Code, HealthScore, Summary, Window,
     snapshot::{CacheWindow, RouteWindow},
 };
 
@@ -197,12 +197,7 @@ impl<'a> Moment<'a> {
         Health {
             score: self.verdict.score,
             status: self.verdict.status().as_str().into(),
-            headline: match self.admin.sources.health.ready() {
-                Ok(()) => headline(&self.verdict),
-                Err(why) => {
-                    format!("Not ready, traffic is sent elsewhere: {why}. {}", headline(&self.verdict))
-                }
-            },
+            headline: self.admin.headline(&self.verdict),
             reasons: self.verdict.reasons.iter().map(reason).collect(),
             fine: self.fine(),
         }
@@ -299,43 +294,6 @@ impl Tiles {
             p95_ms: (plain.count > 0).then(|| thousandths(plain.p95_ms())),
             without_backend_percent: (outcomes > 0).then(|| percent(hits, outcomes)),
         }
-    }
-}
-
-/// One sentence: how bad it is, and of what kind.
-pub(super) fn headline(verdict: &HealthScore) -> String {
-    let status = match verdict.status() {
-        Status::Healthy => "Healthy",
-        Status::Degraded => "Degraded",
-        Status::Unhealthy => "Unhealthy",
-    };
-    let mut causes: Vec<&'static str> = Vec::new();
-    for reason in &verdict.reasons {
-        let cause = cause(reason.code);
-        if !causes.contains(&cause) {
-            causes.push(cause);
-        }
-    }
-    // What cost only a few points is named all the same, and not in one breath with good news.
-    let joint = if verdict.status() == Status::Healthy { ", but" } else { ":" };
-    let causes = match causes.as_slice() {
-        [] => return format!("{status}: nothing is wrong."),
-        [one] => (*one).to_owned(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
-    };
-    format!("{status}{joint} {causes}.")
-}
-
-const fn cause(code: Code) -> &'static str {
-    match code {
-        Code::BackendDown => "the backend is down",
-        Code::Latency => "responses are slow",
-        Code::RouteSlow => "routes are over their limits",
-        Code::Errors => "too many requests fail",
-        Code::Redis => "Redis does not answer",
-        Code::ConfigRejected => "a new configuration was rejected",
-        Code::ClaudeRefused => "Claude refuses calls",
-        Code::ClaudeBudget => "a budget for Claude is spent",
     }
 }
 
