@@ -265,15 +265,9 @@ impl<'a> Moment<'a> {
 
     /// What changed since the chart began, oldest first.
     pub(super) fn marks(&self, began: Option<std::time::SystemTime>) -> Vec<Mark> {
-        let telemetry = &self.admin.telemetry;
-        let changes = telemetry.marks().into_iter().map(|mark| (mark.at, mark.kind.as_str(), mark.text));
-        let alerts = telemetry.alert_marks().into_iter();
-        let alerts =
-            alerts.map(|mark| (mark.at, if mark.is_firing { "alert" } else { "resolved" }, mark.text));
-        let mut marks: Vec<_> =
-            changes.chain(alerts).filter(|(at, ..)| began.is_none_or(|began| *at >= began)).collect();
-        marks.sort_by_key(|(at, ..)| *at);
-        marks.into_iter().map(|(time, kind, text)| Mark { at: at(time), kind: kind.into(), text }).collect()
+        let marks = self.admin.telemetry.marks().into_iter();
+        let shown = marks.filter(|mark| began.is_none_or(|began| mark.at >= began));
+        shown.map(|mark| Mark { at: at(mark.at), kind: mark.kind.as_str().into(), text: mark.text }).collect()
     }
 }
 
