@@ -36,10 +36,11 @@ lint: ## Check format, lints, docs and dependencies
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	scripts/check-dependencies
 
-bench: ## Run touchline beside its peers, on Redis and on Claude, rewrite the tables of docs/benchmarks.md, time the hot functions
+bench: ## Run touchline beside its peers, on Redis and on Claude, rewrite the tables of docs/benchmarks.md, time telemetry and the hot functions
 	benches/peers/run --write $(ARGS)
 	benches/redis/run --write
 	benches/peers/claude/run --write
+	benches/telemetry/run
 	$(CARGO) bench --locked --bench hot
 
 docs: ## Rewrite the generated documents and build the API docs
