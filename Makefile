@@ -22,6 +22,7 @@ test: ## Run every test; installs what the end-to-end tests need first
 	scripts/setup-test
 	$(CARGO) test --locked --all-targets
 	$(CARGO) test --locked --doc
+	cd src/admin/dashboard && npm test
 	$(MAKE) --no-print-directory e2e
 
 e2e: ## Run the end-to-end tests against the debug build (ARGS="-k drain")
@@ -35,11 +36,12 @@ lint: ## Check format, lints, docs and dependencies
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	scripts/check-dependencies
 
-bench: ## Run touchline beside its peers, on Redis and on Claude, rewrite the tables of docs/benchmarks.md, time the hot functions
+bench: ## Run touchline beside its peers, on Redis and on Claude, rewrite the tables of docs/benchmarks.md, time telemetry and the hot functions
 	benches/peers/run --write $(ARGS)
 	benches/redis/run --write
 	benches/rollout/run --write
 	benches/peers/claude/run --write
+	benches/telemetry/run
 	$(CARGO) bench --locked --bench hot
 
 docs: ## Rewrite the generated documents and build the API docs

@@ -92,6 +92,14 @@ impl Admin {
             .await
     }
 
+    /// The verdict in one sentence, and before it that no traffic comes here if that is so.
+    pub(super) fn headline(&self, verdict: &HealthScore) -> String {
+        match self.terms().sources.health.ready() {
+            Ok(()) => verdict.headline(),
+            Err(why) => format!("Not ready, traffic is sent elsewhere: {why}. {}", verdict.headline()),
+        }
+    }
+
     fn sidecar(&self) -> Sidecar {
         let now = Instant::now();
         let verdict = self.telemetry.health_score(now);

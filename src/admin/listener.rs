@@ -208,7 +208,9 @@ impl Admin {
     async fn read(&self, path: Path, query: &str) -> Result<Reply, Reply> {
         match path {
             Path::Page => {
-                query::only(query, &["window", "refresh"])?;
+                query::only(query, &["window", "refresh", "scope"])?;
+                // The script asks for the scope; what is written here is of this pod.
+                query::is_merged(query, true)?;
                 let window = query::window(query, Window::FiveMinutes)?;
                 Ok(page::reply(self, window, query::is_refreshing(query)))
             }

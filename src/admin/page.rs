@@ -13,7 +13,7 @@ use crate::admin::{
     shapes::percent,
 };
 use crate::telemetry::{
-    Basis, HealthScore, Method, Status, Window,
+    Basis, HealthScore, Method, Window,
     snapshot::{CacheWindow, RouteCache, RouteWindow},
 };
 
@@ -125,9 +125,6 @@ impl View<'_> {
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let score = self.verdict.score;
         let status = self.verdict.status();
-        let ready = self.admin.terms().sources.health.ready();
-        let sentence =
-            if ready.is_ok() { sentence(&self.verdict) } else { "Not ready: traffic is sent elsewhere." };
         write!(
             f,
             "<section class=\"verdict {}\"><svg class=ring viewBox=\"0 0 120 120\" role=img \
@@ -136,7 +133,7 @@ impl View<'_> {
              <text class=of x=60 y=84>of 100</text></svg><div><h1>{}</h1><ul>",
             status.as_str(),
             f64::from(score) / 100.0 * RING,
-            sentence,
+            Escaped(&self.admin.headline(&self.verdict)),
         )?;
         for reason in &self.verdict.reasons {
             write!(f, "<li><b>−{}</b>{} ", reason.points, Escaped(&reason.text))?;
@@ -149,9 +146,8 @@ impl View<'_> {
                 since.second()
             )?;
         }
-        match ready {
-            Ok(()) => f.write_str("<li class=ok><b>ok</b>Ready for traffic</li>")?,
-            Err(why) => write!(f, "<li><b>!</b>Not ready: {}</li>", Escaped(&why))?,
+        if self.admin.terms().sources.health.ready().is_ok() {
+            f.write_str("<li class=ok><b>ok</b>Ready for traffic</li>")?;
         }
         f.write_str("</ul></div>")?;
         self.tiles(f)?;
@@ -358,15 +354,6 @@ impl View<'_> {
             "<span class=mute>touchline {}</span></footer>",
             Escaped(self.admin.telemetry.facts().version)
         )
-    }
-}
-
-fn sentence(verdict: &HealthScore) -> &'static str {
-    match (verdict.status(), verdict.reasons.is_empty()) {
-        (Status::Healthy, true) => "Healthy: nothing is wrong.",
-        (Status::Healthy, false) => "Healthy, with something to look at.",
-        (Status::Degraded, _) => "Degraded: users may notice.",
-        (Status::Unhealthy, _) => "Unhealthy: users notice.",
     }
 }
 

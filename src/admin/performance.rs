@@ -207,7 +207,7 @@ fn suggestion(route: &RouteWindow, cache: &CacheWindow, slow: &[SlowRequest]) ->
     let lookups = cache.by_route.iter().find(|known| known.route.template() == route.route.template());
     parts.push(match lookups.map(|known| (known.hits + known.misses, known.hit_rate_percent())) {
         Some((1.., Some(rate))) => format!("{rate:.0}% of its lookups were hits"),
-        _ => "none of its requests was looked up in the cache".to_owned(),
+        _ => "the cache takes no part in it".to_owned(),
     });
     parts.join("; ")
 }

@@ -118,13 +118,18 @@ impl Metric {
     }
 }
 
-/// The state of Redis. The first four are those of the layer that was replaced; the others are ours.
+/// The state of Redis. The first eight are those of the layer that was replaced, which left the last four of them out
+/// where they were not known; the others are ours.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct RedisStats {
     redis_available: bool,
     last_health_check: Option<String>,
     fallback_cache_size: u64,
     redis_url_configured: bool,
+    redis_version: Option<String>,
+    connected_clients: Option<u64>,
+    used_memory_human: Option<String>,
+    total_commands_processed: Option<u64>,
     breaker: Option<&'static str>,
     ping_ms: Option<f64>,
     error: Option<String>,
@@ -142,11 +147,16 @@ impl RedisStats {
             let seen = stats.errors().filter(|(_, count)| *count > 0);
             Ordered(seen.map(|(fault, count)| (fault.as_str().to_owned(), count)).collect())
         };
+        let info = stats.map(telemetry::RedisStats::info).unwrap_or_default();
         Self {
             redis_available: stats.is_some_and(telemetry::RedisStats::is_up),
             last_health_check: stats.and_then(telemetry::RedisStats::checked).map(|at| timestamp(at.into())),
             fallback_cache_size: entries,
             redis_url_configured: stats.is_some(),
+            redis_version: info.version,
+            connected_clients: info.clients,
+            used_memory_human: info.memory,
+            total_commands_processed: info.commands,
             breaker: stats.map(breaker_of),
             ping_ms: stats.and_then(telemetry::RedisStats::ping_ms).map(thousandths),
             error: stats.and_then(telemetry::RedisStats::error),

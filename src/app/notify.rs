@@ -16,11 +16,11 @@ use crate::{
         drain::{Drain, Phase},
     },
     telemetry::{
-        Telemetry, UpstreamStats,
+        SocketFault, Telemetry, UpstreamStats,
         alerts::{Channel, Claim, Holding, Post, PostError, Posting, Releasing, Watch},
         otlp::Exporter,
     },
-    upstream::{Call, Client, Head, Timing, Tls, Upstream},
+    upstream::{Call, Client, Error, Head, Timing, Tls, Upstream},
 };
 
 /// How long a receiver may take to be connected to, and to answer.
@@ -176,7 +176,6 @@ impl Receiver {
     }
 
     async fn send(&self, body: Bytes, id: &str) -> Result<(), PostError> {
-        let unreachable = PostError::Unreachable;
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.target.clone();
@@ -204,11 +203,19 @@ impl Receiver {
             is_fresh: true,
         };
         let reply = self.client.call(Head::of(&parts), call, &mut Timing::default()).await;
-        let reply = reply.map_err(|error| unreachable(error.refusal().as_str()))?;
+        let reply = reply.map_err(|error| PostError::Unreachable(word_of(&error)))?;
         let status = reply.response.status();
         // What it says is of no interest, nor whether it says it to the end.
         let _ = reply.response.into_body().collect(ANSWER_BYTES).await;
         if status.is_success() { Ok(()) } else { Err(PostError::Status(status.as_u16())) }
+    }
+}
+
+/// Why a receiver did not answer. A name that is not found, a certificate and a closed port are mended in different places.
+fn word_of(error: &Error) -> &'static str {
+    match error {
+        Error::Connect(error) => SocketFault::of(error).as_str(),
+        error => error.refusal().as_str(),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     admin::{Boxed, PeerAnswer, Peers},
     config::{self, BackendAddress, Config, split_peer},
     net::{Body, BodyError, drain::Drain},
-    telemetry::UpstreamStats,
+    telemetry::{SocketFault, UpstreamStats},
     upstream::{Call, Client, Error, Head, Timing, Upstream},
 };
 
@@ -188,7 +188,7 @@ async fn ask(
 
 fn in_words(error: Error) -> Cow<'static, str> {
     match error {
-        Error::Connect(error) => error.kind().to_string().into(),
+        Error::Connect(error) => SocketFault::of(&error).in_words().into(),
         error => error.to_string().into(),
     }
 }

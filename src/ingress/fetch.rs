@@ -62,6 +62,12 @@ impl Plan {
         Self { lookup: Some(found), base, lead: None, reason: Some(reason), status: CacheStatus::Miss, fwd }
     }
 
+    /// Whether an answer has been kept before, which without a rule was the backend's wish.
+    fn is_known(&self) -> bool {
+        self.lookup.as_ref().is_some_and(|lookup| lookup.entry.is_some())
+            || matches!(self.reason, Some(Reason::Vary | Reason::Purged | Reason::Expired))
+    }
+
     fn told(&self) -> Told {
         if self.reason == Some(Reason::HitForMiss) {
             return Told { fwd: Some(Fwd::Bypass), reason: self.reason, ..Told::new(CacheStatus::Bypass) };
@@ -72,7 +78,8 @@ impl Plan {
 
 /// Fetches the answer. What may be kept of it is kept on its way to the client.
 pub(super) async fn fetch(exchange: &mut Exchange, mut plan: Plan) -> Result<Ready, Refusal> {
-    exchange.told = plan.told();
+    let is_cacheable = exchange.route.policy.has_rule() || plan.is_known();
+    exchange.told = Told { is_cacheable, ..plan.told() };
     let mut outbound = Outbound::new(exchange, &plan);
     let generation = exchange.ingress().cache.generation();
     let mut result = ask(exchange, &outbound, generation).await;

@@ -97,6 +97,7 @@ pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched
                 // The head of a GET would say so.
                 vary_by_coding(response.headers_mut());
             }
+            told.is_cacheable |= is_accident(reason);
             // Who passed by the queue is told so: what kept the answer from being stored was told to the one before.
             told.reason = told.reason.filter(|reason| *reason == Reason::HitForMiss).or(Some(reason));
             match plan.lead {
@@ -129,7 +130,7 @@ pub(super) fn keep(exchange: &Exchange, outbound: &Outbound, plan: Plan, fetched
         generation,
         fetch_ms: u32::try_from(times.received_ms.saturating_sub(times.sent_ms)).unwrap_or(u32::MAX),
     };
-    told.is_stored = true;
+    (told.is_stored, told.is_cacheable) = (true, true);
     if exchange.identity.is_some() {
         make_private(response.headers_mut(), &exchange.route.policy.targeted);
     }
@@ -209,6 +210,14 @@ fn free(ingress: &Ingress, lead: Lead, reason: Reason, status: StatusCode) {
     } else {
         ingress.cache.release(lead, ingress.clock.now_ms());
     }
+}
+
+/// Whether the backend let the answer be kept, and something of ours or an accident came in between.
+const fn is_accident(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Purged | Reason::FillLimit | Reason::TooManyKeys | Reason::TooLarge | Reason::Incomplete
+    )
 }
 
 /// Whether the next answer for the same key may well be kept.

@@ -85,6 +85,7 @@ impl Journal {
             record.source = told.source;
             record.fwd = told.fwd;
             record.reason = told.reason;
+            record.is_cacheable = told.is_cacheable;
         });
     }
 

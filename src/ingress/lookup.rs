@@ -86,7 +86,7 @@ pub(super) async fn look(exchange: &mut Exchange) -> Looked {
             }
             stored(exchange, &head, entry, now_ms, Told::stale(reason))
         }
-        (Reuse::OnlyIfCached, _) => gateway_timeout(),
+        (Reuse::OnlyIfCached, _) => gateway_timeout(policy.has_rule()),
         (Reuse::Validate(reason), Some(_)) => {
             let base = found.entry.clone();
             note_redis(exchange, redis_us);
@@ -215,10 +215,11 @@ fn was_shared(entry: &Entry) -> bool {
 }
 
 /// RFC 9111 section 5.2.1.7: a client that wants a stored answer or none gets 504.
-fn gateway_timeout() -> Ready {
+fn gateway_timeout(is_cacheable: bool) -> Ready {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-    Ready { response, encoded: None, told: Told::miss(Fwd::Request, Reason::OnlyIfCached) }
+    let told = Told { is_cacheable, ..Told::miss(Fwd::Request, Reason::OnlyIfCached) };
+    Ready { response, encoded: None, told }
 }
 
 impl Told {

@@ -43,6 +43,8 @@ pub(super) struct Told {
     /// The status with which the backend answered.
     pub(super) fwd_status: Option<u16>,
     pub(super) is_stored: bool,
+    /// False where neither a rule nor the backend lets the answer be kept.
+    pub(super) is_cacheable: bool,
     /// Seconds since the answer was made, where it comes from the store.
     pub(super) age_s: Option<u64>,
 }
@@ -57,6 +59,7 @@ impl Told {
             ttl_s: None,
             fwd_status: None,
             is_stored: false,
+            is_cacheable: true,
             age_s: None,
         }
     }

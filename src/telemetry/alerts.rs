@@ -21,7 +21,7 @@ pub use self::{
     channel::{Channel, ChannelState, ChannelView, Outcome, Post, PostError, Posting},
     notice::Status,
     samples::{Report, SamplesError, try_rules},
-    view::{AlertItem, AlertMark, AlertsView, BurnView},
+    view::{AlertItem, AlertsView, BurnView},
     watch::{Claim, Holding, Releasing, Watch},
 };
 pub(in crate::telemetry) use self::{collect::budgets_spent, view::Board};

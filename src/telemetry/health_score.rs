@@ -58,6 +58,22 @@ impl Code {
     }
 }
 
+impl Code {
+    /// What is wrong, as part of a sentence.
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::BackendDown => "the backend is down",
+            Self::Latency => "responses are slow",
+            Self::RouteSlow => "routes are over their limits",
+            Self::Errors => "too many requests fail",
+            Self::Redis => "Redis does not answer",
+            Self::ConfigRejected => "a new configuration was rejected",
+            Self::ClaudeRefused => "Claude refuses calls",
+            Self::ClaudeBudget => "a budget for Claude is spent",
+        }
+    }
+}
+
 /// The verdict in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -112,6 +128,31 @@ impl HealthScore {
             70..90 => Status::Degraded,
             _ => Status::Unhealthy,
         }
+    }
+
+    /// The verdict in one sentence: how bad it is, and of what kind.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let status = match self.status() {
+            Status::Healthy => "Healthy",
+            Status::Degraded => "Degraded",
+            Status::Unhealthy => "Unhealthy",
+        };
+        let mut causes: Vec<&'static str> = Vec::new();
+        for reason in &self.reasons {
+            let cause = reason.code.in_words();
+            if !causes.contains(&cause) {
+                causes.push(cause);
+            }
+        }
+        // What cost only a few points is named all the same, and not in one breath with good news.
+        let joint = if self.status() == Status::Healthy { ", but" } else { ":" };
+        let causes = match causes.as_slice() {
+            [] => return format!("{status}: nothing is wrong."),
+            [one] => (*one).to_owned(),
+            [first @ .., last] => format!("{} and {last}", first.join(", ")),
+        };
+        format!("{status}{joint} {causes}.")
     }
 }
 

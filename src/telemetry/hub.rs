@@ -448,6 +448,7 @@ const fn chart_outcome(record: &Record) -> usize {
     }
     match record.cache {
         CacheStatus::Hit | CacheStatus::Stale => 0,
+        CacheStatus::Miss if !record.is_cacheable => 2,
         CacheStatus::Miss | CacheStatus::Revalidated => 1,
         CacheStatus::Bypass => 2,
     }

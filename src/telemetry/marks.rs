@@ -1,4 +1,4 @@
-//! What changed and when: the marks on the chart, since when the score has its reasons, and the Redis tier's answers by
+//! What changed and when: the marks on the chart, those of alerts among them, since when the score has its reasons, and the Redis tier's answers by
 //! minute. Whoever keeps the process's time
 //! calls [`Telemetry::look_around`] once a second; changes are found by looking, so that no part has to tell.
 
@@ -13,7 +13,8 @@ use super::{
     upstream::{BreakerState, UpstreamStats},
 };
 
-/// Marks that are kept: more than fit on a chart.
+/// Marks that are kept, of alerts and of all else: more than fit on a chart. An alert that comes and goes pushes out no other
+/// change.
 const KEPT: usize = 64;
 /// Minutes of the Redis tier's answers: those of the chart.
 const MINUTES: u32 = 15;
@@ -39,8 +40,18 @@ labels! {
         BackendLost = "backend_lost",
         /// The backend answers its checks again.
         BackendBack = "backend_back",
+        /// An alert fires.
+        Alert = "alert",
+        /// An alert is over.
+        Resolved = "resolved",
         /// The process is about to end.
         Drain = "drain",
+    }
+}
+
+impl MarkKind {
+    const fn is_of_alert(self) -> bool {
+        matches!(self, Self::Alert | Self::Resolved)
     }
 }
 
@@ -69,7 +80,7 @@ struct Seen {
     is_redis_lost: bool,
     upstreams: Vec<(String, Option<bool>, BreakerState)>,
     is_draining: bool,
-    /// The worst answer of each minute; none where one was missing.
+    /// The slowest answer of each minute; none where there was not one.
     pings: VecDeque<(u32, Option<f64>)>,
 }
 
@@ -82,11 +93,14 @@ impl Telemetry {
     /// The marks, oldest first.
     #[must_use]
     pub fn marks(&self) -> Vec<Mark> {
-        self.marks.all.lock().iter().cloned().collect()
+        let mut marks: Vec<_> = self.marks.all.lock().iter().cloned().collect();
+        // Some are noticed a moment after what they tell of.
+        marks.sort_by_key(|mark| mark.at);
+        marks
     }
 
     /// How long an empty operation of Redis took at worst, in milliseconds, in each of the last 15 minutes, oldest first;
-    /// none for minutes in which Redis did not answer, or from before the start.
+    /// none for minutes in which Redis did not answer once, or from before the start.
     #[must_use]
     pub fn redis_minutes(&self, now: Instant) -> Vec<Option<f64>> {
         let minute = self.tick(now) / 6;
@@ -131,10 +145,13 @@ impl Telemetry {
         }
     }
 
-    fn mark_at(&self, at: SystemTime, kind: MarkKind, text: String) {
+    pub(in crate::telemetry) fn mark_at(&self, at: SystemTime, kind: MarkKind, text: String) {
         let mut all = self.marks.all.lock();
-        if all.len() == KEPT {
-            all.pop_front();
+        let is_alike = |mark: &Mark| mark.kind.is_of_alert() == kind.is_of_alert();
+        if all.iter().filter(|mark| is_alike(mark)).count() >= KEPT
+            && let Some(oldest) = all.iter().position(is_alike)
+        {
+            all.remove(oldest);
         }
         all.push_back(Mark { at, kind, text });
     }
@@ -167,7 +184,7 @@ impl Seen {
     fn ping(&mut self, minute: u32, ping: Option<f64>) {
         match self.pings.back_mut() {
             Some((at, worst)) if *at == minute => {
-                *worst = worst.zip(ping).map(|(worst, ping)| worst.max(ping));
+                *worst = worst.take().into_iter().chain(ping).reduce(f64::max);
             }
             _ => self.pings.push_back((minute, ping)),
         }
@@ -179,7 +196,7 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use tokio::time::Instant;
 
@@ -215,10 +232,11 @@ mod tests {
         look(true);
         look(true);
 
+        // In the order in which they happened.
         let expected = [
+            MarkKind::RedisLost,
             MarkKind::BackendLost,
             MarkKind::Breaker,
-            MarkKind::RedisLost,
             MarkKind::RedisBack,
             MarkKind::Drain,
         ];
@@ -250,6 +268,30 @@ mod tests {
     }
 
     #[test]
+    fn alerts_have_their_own_room_and_stand_in_order() {
+        let telemetry = Telemetry::new(&config::Telemetry::default(), Facts::default(), None);
+        telemetry.mark(MarkKind::Purge, "purge of all");
+        let start = telemetry.marks()[0].at;
+        for second in 0..200 {
+            let kind = if second % 2 == 0 { MarkKind::Alert } else { MarkKind::Resolved };
+            telemetry.mark_at(start + Duration::from_secs(second), kind, second.to_string());
+        }
+        telemetry.mark_at(start + Duration::from_secs(190), MarkKind::RedisLost, "Redis lost".to_owned());
+
+        let marks = telemetry.marks();
+        assert_eq!(marks.iter().filter(|mark| mark.kind.is_of_alert()).count(), 64);
+        assert!(marks.iter().any(|mark| mark.text == "purge of all"), "it is still there");
+        assert!(marks.is_sorted_by_key(|mark| mark.at));
+        assert_eq!(marks.last().unwrap().text, "199");
+        for number in 0..80 {
+            telemetry.mark(MarkKind::Reload, number.to_string());
+        }
+        let marks = telemetry.marks();
+        assert_eq!(marks.iter().filter(|mark| mark.kind == MarkKind::Reload).count(), 64);
+        assert_eq!(marks.len(), 128);
+    }
+
+    #[test]
     fn a_redis_that_never_answered_is_no_loss() {
         let telemetry = Telemetry::new(&config::Telemetry::default(), Facts::default(), None);
         let redis = Arc::new(RedisStats::new("redis:6379"));
@@ -265,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_without_an_answer_has_no_time() {
+    fn a_minute_keeps_its_slowest_answer_and_is_empty_only_without_any() {
         let telemetry = Telemetry::new(&config::Telemetry::default(), Facts::default(), None);
         let redis = Arc::new(RedisStats::new("redis:6379"));
         telemetry.watch_redis(Arc::clone(&redis));
@@ -275,10 +317,27 @@ mod tests {
         redis.set_ping(1500);
         telemetry.look_around(Instant::now(), false);
 
-        assert_eq!(telemetry.redis_minutes(Instant::now()).last(), Some(&Some(1.5)));
+        let now = Instant::now();
+        assert_eq!(telemetry.redis_minutes(now).last(), Some(&Some(1.5)));
+        // One that is missing takes away nothing that was seen, and hides nothing that comes.
         redis.set_up(false, None);
-        telemetry.look_around(Instant::now(), false);
+        telemetry.look_around(now, false);
+        assert_eq!(telemetry.redis_minutes(now).last(), Some(&Some(1.5)));
+        redis.set_up(true, None);
+        redis.set_ping(2500);
+        telemetry.look_around(now, false);
+        assert_eq!(telemetry.redis_minutes(now).last(), Some(&Some(2.5)));
 
-        assert_eq!(telemetry.redis_minutes(Instant::now()), vec![None; 15]);
+        redis.set_up(false, None);
+        let later = now + Duration::from_secs(60);
+        telemetry.look_around(later, false);
+        let minutes = telemetry.redis_minutes(later);
+        assert_eq!(minutes[13..], [Some(2.5), None], "nothing answered in the last one");
+        assert_eq!(minutes[..13], [None; 13]);
+        // An answer after a minute of silence begins the next one.
+        redis.set_up(true, None);
+        redis.set_ping(700);
+        telemetry.look_around(later, false);
+        assert_eq!(telemetry.redis_minutes(later).last(), Some(&Some(0.7)));
     }
 }

@@ -127,7 +127,7 @@ pub(super) const CACHE_LOOKUPS: Family = family(
     "touchline_cache_lookups_total",
     Counter,
     &["route", "status"],
-    "Requests looked up in the cache, by outcome. Those not looked up are in ingress_requests_total with cache=\"bypass\".",
+    "Requests looked up in the cache, by outcome; without those for which neither a rule nor the backend lets an answer be kept.",
 );
 pub(super) const CACHE_HITS: Family = family(
     "touchline_cache_hits_total",

@@ -65,6 +65,9 @@ pub struct Record {
     pub source: Option<HitSource>,
     /// Why it went to the backend.
     pub fwd: Option<Fwd>,
+    /// False where neither a rule nor the backend's word lets the answer be kept: a miss that no cache could have been a hit
+    /// for. It is not counted as a lookup.
+    pub is_cacheable: bool,
     /// For how many requests it stands that an observing cache would have answered; zero: it would not.
     pub would_hits: u64,
     /// The shape of the exchange.
@@ -99,6 +102,7 @@ impl Record {
             reason: None,
             source: None,
             fwd: None,
+            is_cacheable: true,
             would_hits: 0,
             kind: Kind::Plain,
             outcome: Outcome::Done,

@@ -88,6 +88,20 @@ struct Since {
     changed: Option<SystemTime>,
     checked: Option<SystemTime>,
     error: Option<String>,
+    info: RedisInfo,
+}
+
+/// What Redis says of itself: one server, or all servers of a cluster that take writes, added up. What is not known is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RedisInfo {
+    /// The version; of servers that differ all of them.
+    pub version: Option<String>,
+    /// Connections of clients, ours among them.
+    pub clients: Option<u64>,
+    /// The memory in use, as Redis writes it: `1.10M`.
+    pub memory: Option<String>,
+    /// Commands since it started.
+    pub commands: Option<u64>,
 }
 
 impl RedisStats {
@@ -148,6 +162,17 @@ impl RedisStats {
             state.changed = Some(SystemTime::now());
         }
         state.error = error;
+        if !up {
+            state.info = RedisInfo::default();
+        }
+    }
+
+    /// Tells what it says of itself. What is heard of one that is lost meanwhile is not kept.
+    pub fn set_info(&self, info: RedisInfo) {
+        let mut state = self.state.lock();
+        if self.is_up() {
+            state.info = info;
+        }
     }
 
     /// Tells how long an empty operation took.
@@ -193,6 +218,12 @@ impl RedisStats {
         self.state.lock().error.clone()
     }
 
+    /// What it says of itself; nothing while it is not there.
+    #[must_use]
+    pub fn info(&self) -> RedisInfo {
+        self.state.lock().info.clone()
+    }
+
     /// How often it was lost.
     #[must_use]
     pub fn losses(&self) -> u64 {
@@ -212,5 +243,27 @@ impl RedisStats {
     /// Writes that were not made.
     pub fn drops(&self) -> impl Iterator<Item = (RedisDrop, u64)> {
         RedisDrop::ALL.into_iter().zip(self.dropped.iter().map(Counter::get))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RedisInfo, RedisStats};
+
+    #[test]
+    fn what_a_lost_redis_said_is_not_shown_and_does_not_come_late() {
+        let stats = RedisStats::new("redis:6379");
+        let info = RedisInfo { clients: Some(7), ..RedisInfo::default() };
+
+        stats.set_info(info.clone());
+        assert_eq!(stats.info(), RedisInfo::default(), "it is not there yet");
+        stats.set_up(true, None);
+        stats.set_info(info.clone());
+        assert_eq!(stats.info(), info);
+        stats.set_up(false, Some("connection refused".to_owned()));
+        stats.set_info(info);
+        assert_eq!(stats.info(), RedisInfo::default());
+        stats.set_up(true, None);
+        assert_eq!(stats.info(), RedisInfo::default(), "it has not been asked yet");
     }
 }

@@ -34,7 +34,8 @@ const CELLS_PER_ROUTE: usize = 256;
 /// Series of one histogram in the text format: 25 bounds, `+Inf`, sum and count.
 const SERIES_PER_HISTOGRAM: u64 = 28;
 
-/// Indexes into a route's cache tally: hits by source, misses by `fwd`, revalidated by `fwd`, bypass.
+/// Indexes into a route's cache tally: hits by source, misses by `fwd`, revalidated by `fwd`, bypass. What could be no hit
+/// counts as bypass, whatever its answer says.
 pub(super) const MISSES: usize = HitSource::COUNT;
 pub(super) const REVALIDATED: usize = MISSES + Fwd::COUNT;
 pub(super) const BYPASS: usize = REVALIDATED + Fwd::COUNT;
@@ -340,6 +341,9 @@ impl Lane {
 
 /// Where a record counts in the cache tally. A plane that leaves the source or the `fwd` word out still adds up.
 const fn cache_event(record: &Record) -> usize {
+    if matches!(record.cache, CacheStatus::Miss) && !record.is_cacheable {
+        return BYPASS;
+    }
     let fwd = match record.fwd {
         Some(fwd) => fwd.index(),
         None => Fwd::Miss.index(),

@@ -114,9 +114,15 @@ impl Telemetry {
         let active = || routes.iter().filter_map(|route| Some((route.template(), route.active()?)));
         text.family(&metrics::CACHE_LOOKUPS, |samples| {
             for (template, active) in active() {
-                for status in CacheStatus::ALL.into_iter().filter(|status| *status != CacheStatus::Bypass) {
-                    let cells = active.cells().filter(|cell| cell.key.cache == status);
-                    let count: u64 = cells.map(|cell| cell.durations.count()).sum();
+                let events = CacheEvents::of(&active.cache.totals());
+                for status in CacheStatus::ALL {
+                    let count = match status {
+                        CacheStatus::Hit => events.hits() - events.stale(),
+                        CacheStatus::Miss => events.missed,
+                        CacheStatus::Stale => events.stale(),
+                        CacheStatus::Revalidated => events.revalidated,
+                        CacheStatus::Bypass => continue,
+                    };
                     samples.count_if_any(&[template, status.as_str()], count);
                 }
             }

@@ -49,7 +49,7 @@ pub struct CacheWindow {
     pub by_fwd: Vec<(Fwd, u64)>,
     /// Those of the misses for which the backend said 304.
     pub revalidated: u64,
-    /// Requests that were not looked up.
+    /// Requests that were not looked up, and lookups of what neither a rule nor the backend lets be kept.
     pub bypass: u64,
     /// The routes that had any, the busiest first. They add up to the numbers above.
     pub by_route: Vec<RouteCache>,
@@ -84,7 +84,7 @@ pub struct RouteCache {
     pub hits: u64,
     /// Answers `miss` and `revalidated`.
     pub misses: u64,
-    /// Requests that were not looked up.
+    /// Requests that were not looked up, and lookups of what neither a rule nor the backend lets be kept.
     pub bypass: u64,
 }
 
@@ -116,7 +116,7 @@ pub struct ChartSlot {
     pub hit: u32,
     /// Requests looked up and fetched.
     pub miss: u32,
-    /// Requests not looked up.
+    /// Requests not looked up, and lookups of what neither a rule nor the backend lets be kept.
     pub bypass: u32,
     /// Requests that failed: a status of 500 and above, or an answer that broke off.
     pub error: u32,
@@ -307,6 +307,7 @@ impl Telemetry {
 pub(super) struct CacheEvents {
     pub(super) sources: [u64; HitSource::COUNT],
     fwd: [u64; Fwd::COUNT],
+    pub(super) missed: u64,
     pub(super) revalidated: u64,
     pub(super) bypass: u64,
 }
@@ -317,6 +318,7 @@ impl CacheEvents {
         Self {
             sources: std::array::from_fn(at),
             fwd: std::array::from_fn(|fwd| at(MISSES + fwd) + at(REVALIDATED + fwd)),
+            missed: (MISSES..REVALIDATED).map(at).sum(),
             revalidated: (REVALIDATED..BYPASS).map(at).sum(),
             bypass: at(BYPASS),
         }
@@ -324,6 +326,11 @@ impl CacheEvents {
 
     pub(super) fn hits(&self) -> u64 {
         self.sources.iter().sum()
+    }
+
+    /// Those of the hits that were past their lifetime.
+    pub(super) fn stale(&self) -> u64 {
+        self.sources.get(HitSource::Stale.index()).copied().unwrap_or(0)
     }
 
     pub(super) fn misses(&self) -> u64 {

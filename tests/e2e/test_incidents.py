@@ -128,6 +128,29 @@ def test_redis_is_killed(served, redis_server, look):
         page.shot("incident-redis-over-1440-dark")
 
 
+def test_redis_comes_and_goes(served, redis_server, look):
+    redis = redis_server()
+    proxy = served(cache={"redis": {"url": redis.url}})
+    wait_for_redis(proxy)
+    page = look(proxy.admin_url)
+    is_well(page)
+    incident = Incident(page, "flapping", now())
+
+    for _ in range(2):
+        redis.kill()
+        assert "flapping" not in incident.alert("Redis does not answer")
+        redis.start()
+        page.shows("none firing", selector="#alerts", deadline_s=20)
+
+    # The fourth change in a quarter of an hour.
+    page.shows("flapping", "resolved", selector="#alerts")
+    redis.kill()
+    assert "flapping" in incident.alert("Redis does not answer")
+    items = proxy.admin.get("/api/v1/snapshot").json()["alerts"]["items"]
+    assert [(item["rule"], item["is_flapping"], item["reason"]) for item in items] == [("redis_down", True, None)]
+    incident.shots(look, proxy)
+
+
 def test_one_route_is_slow(served, site, look):
     proxy = served()
     browse(proxy, 10)

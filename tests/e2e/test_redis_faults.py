@@ -455,6 +455,30 @@ def test_a_purge_while_redis_is_gone_holds_here_and_reaches_the_others_later(rep
             assert ask(proxy, "/items/a").content == replicas.origin.body("/items/a")
 
 
+def why(proxy) -> str | None:
+    """Why Redis is not there, as operators are told."""
+    return proxy.admin.get("/performance/cache/stats").json()["redis_stats"]["error"]
+
+
+def test_operators_are_told_what_broke_the_connection(replicas):
+    for url, words in {
+        "redis://nobody.invalid:6379": "name not found",
+        "redis+unix:///no/such/redis.sock": "no such socket",
+        # It takes the handshake for the beginning of a command, and waits for the rest.
+        f"rediss://127.0.0.1:{replicas.redis.port}": "timed out",
+    }.items():
+        other = replicas.replica(redis={"url": url}, patient=False, wait=False)
+        until(lambda other=other: why(other), f"{url} is tried", 10)
+        assert why(other) == words, url
+
+    proxy = replicas.replica(patient=False)
+    assert why(proxy) is None
+    replicas.redis.kill()
+    until(lambda: why(proxy) == "connection refused", "it says so", 10)
+    [health] = [r for r in proxy.admin.get("/performance/health").json()["reasons"] if r["code"] == "redis"]
+    assert health["text"] == "Redis connection issues: connection refused"
+
+
 def test_a_clear_while_redis_is_gone_is_pending_too(replicas):
     proxy = replicas.replica(patient=False)
     ask(proxy, "/items/a")

@@ -254,7 +254,16 @@ def test_tls_with_a_certificate_of_our_own(redis_server, launch, tmp_path):
     server.wait_for_entries(1)
 
 
-@pytest.mark.parametrize("fault", ["other-authority", "no-authority", "no-certificate", "plain-text"])
+# What operators are told. A server that wants a certificate says so after the handshake, as the connection ends.
+UNPROVEN = {
+    "other-authority": ["certificate not trusted"],
+    "no-authority": ["certificate not trusted"],
+    "no-certificate": ["TLS failed", "connection closed", "connection reset"],
+    "plain-text": ["timed out", "it does not answer in time"],
+}
+
+
+@pytest.mark.parametrize("fault", UNPROVEN)
 def test_a_server_that_is_not_proven_is_not_spoken_to(redis_server, launch, origin, tmp_path, certificates, fault):
     if fault == "no-certificate":
         mutual = Certificates(tmp_path, mutual=True)
@@ -277,9 +286,14 @@ def test_a_server_that_is_not_proven_is_not_spoken_to(redis_server, launch, orig
     assert not is_up(proxy)
     assert server.entries() == []
     assert monitor.commands() == []
+    why = proxy.admin.get("/performance/cache/stats").json()["redis_stats"]["error"]
+    assert why in UNPROVEN[fault]
 
 
-RIGHTS = "resetkeys ~touchline:* resetchannels &touchline:* -@all +@read +@write +@connection +@pubsub +@scripting -scan -@dangerous"
+RIGHTS = (
+    "resetkeys ~touchline:* resetchannels &touchline:* "
+    "-@all +@read +@write +@connection +@pubsub +@scripting -scan -@dangerous +info"
+)
 
 
 def test_a_user_with_rights_to_its_own_names_alone_is_enough(redis_server, launch, origin):
@@ -316,6 +330,93 @@ def test_a_user_who_may_not_publish_keeps_the_tier(redis_server, launch, origin)
     until(lambda: ask(first, "/items/a").content != old, "it is read at the next tick", 1)
     assert is_up(first) and is_up(second)
     assert "redis is down" not in first.log(10**9) + second.log(10**9)
+
+
+FIGURES = ("redis_version", "connected_clients", "used_memory_human", "total_commands_processed")
+
+
+def figures(proxy) -> dict:
+    """What `/performance/cache/stats` shows of Redis's own figures."""
+    shown = proxy.admin.get("/performance/cache/stats").json()["redis_stats"]
+    return {name: shown[name] for name in FIGURES}
+
+
+def known_figures(proxy) -> dict:
+    """The figures, once they have been read for the first time."""
+    return until(lambda: (shown := figures(proxy)) and None not in shown.values() and shown, "figures of Redis", 5)
+
+
+def info(server: RedisServer) -> dict[str, str]:
+    lines = server.run("INFO").decode().split("\r\n")
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def test_the_figures_of_a_server_are_its_own_and_go_with_it(redis_server, launch):
+    server = redis_server()
+    before = info(server)
+    proxy = launch({"url": server.url})
+
+    shown = known_figures(proxy)
+
+    assert shown["redis_version"] == before["redis_version"]
+    # The connections of the proxy, and at most that of this test's own question.
+    assert 1 <= shown["connected_clients"] <= int(info(server)["connected_clients"])
+    assert int(before["total_commands_processed"]) < shown["total_commands_processed"]
+    assert shown["total_commands_processed"] <= int(info(server)["total_commands_processed"])
+    assert shown["used_memory_human"][-1] in "KM" and float(shown["used_memory_human"][:-1]) > 0
+    assert proxy.admin.get("/performance/metrics").json()["redis_stats"]["redis_version"] == shown["redis_version"]
+
+    server.kill()
+    until(lambda: not is_up(proxy), "redis is lost", 5)
+    assert set(figures(proxy).values()) == {None}
+    server.start()
+    wait_for_redis(proxy, deadline_s=15)
+    assert known_figures(proxy)["total_commands_processed"] < shown["total_commands_processed"] + 10_000
+
+
+def test_a_user_who_may_not_read_the_figures_lacks_nothing_else(redis_server, launch):
+    rights = RIGHTS.removesuffix(" +info")
+    server = redis_server("user default off", f"user coach on >canary-acl-password {rights}")
+    proxy = launch({"url": server.url, "username": "coach", "password": "canary-acl-password"})
+    until(lambda: server.run("ACL", "LOG"), "it has asked once", 5)
+    ask(proxy, "/items/a")
+    server.wait_for_entries(1)
+
+    assert set(figures(proxy).values()) == {None}
+    shown = proxy.admin.get("/performance/cache/stats").json()["redis_stats"]
+    assert (shown["redis_available"], shown["error"], shown["errors"]) == (True, None, {})
+    assert metric(proxy, "redis_errors_total") == 0
+    # Neither a warning here nor a log that grows there.
+    assert "NOPERM" not in proxy.log(10**9)
+    refusals = server.run("ACL", "LOG")
+    assert len(refusals) == 1, refusals
+
+
+def test_the_figures_of_a_cluster_are_those_of_all_its_nodes(cluster, launch):
+    before = [info(node) for node in cluster.nodes]
+    proxy = launch(clustered(cluster))
+
+    shown = known_figures(proxy)
+
+    after = [info(node) for node in cluster.nodes]
+    assert shown["redis_version"] == before[0]["redis_version"]
+    assert shown["connected_clients"] >= 3
+    of = [sum(int(node["total_commands_processed"]) for node in nodes) for nodes in (before, after)]
+    assert of[0] < shown["total_commands_processed"] <= of[1]
+    largest = max(int(node["used_memory"]) for node in before) / 2**20
+    assert shown["used_memory_human"].endswith("M") and float(shown["used_memory_human"][:-1]) > 2 * largest
+
+
+def test_the_figures_behind_sentinels_are_those_of_the_primary(sentinels, launch):
+    proxy = launch(sentinel(sentinels))
+
+    shown = known_figures(proxy)
+
+    primary = info(sentinels.primary())
+    replica = next(info(server) for server in sentinels.servers if server is not sentinels.primary())
+    assert shown["redis_version"] == primary["redis_version"]
+    assert shown["total_commands_processed"] <= int(primary["total_commands_processed"])
+    assert shown["connected_clients"] > int(replica["connected_clients"]) - 1
 
 
 def test_user_and_password_may_stand_in_the_address(redis_server, launch):

@@ -214,3 +214,56 @@ async fn a_receiver_that_hangs_delays_neither_the_others_nor_the_end() {
 
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
+
+#[tokio::test]
+async fn what_keeps_a_message_from_a_receiver_is_told_in_a_word() {
+    const CA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/claude/localhost.pem");
+    let backend = Backend::start(|_| answer("500 Internal Server Error", &[], "bad")).await;
+    let tls = Fake::start(Settings { tls: Some(Tls::localhost()), ..Settings::default() }).await.unwrap();
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain_at = plain.local_addr().unwrap();
+    spawn(async move {
+        while let Ok((mut stream, _)) = plain.accept().await {
+            let mut buffer = [0; 4096];
+            let _ = stream.read(&mut buffer).await;
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            let _ = stream.read(&mut buffer).await;
+        }
+    });
+    // The port is ours, and nobody listens there.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let silent = socket.local_addr().unwrap();
+    let receivers = [
+        ("lost", "http://nobody.invalid/canary".to_owned(), "no answer: dns_failed"),
+        ("closed", format!("http://{silent}/canary"), "no answer: connection_refused"),
+        ("wary", format!("https://{}/canary", tls.addr), "no answer: certificate_not_trusted"),
+        ("plain", format!("https://{plain_at}/canary"), "no answer: tls_failed"),
+    ];
+    let written: Vec<_> = receivers
+        .iter()
+        .map(|(name, url, _)| {
+            let ca = if *name == "plain" { format!(", ca: {CA:?}") } else { String::new() };
+            format!("{{ webhook: {{ url: {url:?}, name: {name}{ca} }} }}")
+        })
+        .collect();
+    let proxy = proxy(
+        &backend,
+        "errors_5xx: { critical: 90%, warning: off }, burn_fast: off, burn_slow: off",
+        &written.join(", "),
+    );
+    for _ in 0..25 {
+        get(proxy.address, "/a").await;
+    }
+
+    for (name, _, expected) in receivers {
+        let told = async || {
+            let snapshot = proxy.json("/api/v1/snapshot").await;
+            let channels = snapshot["alerts"]["channels"].as_array().unwrap().clone();
+            channels.into_iter().find(|channel| channel["name"] == name).unwrap()["last_error"].clone()
+        };
+        until_async("a try has failed", async || told().await != Value::Null).await;
+        assert_eq!(told().await, expected, "{name}");
+    }
+    assert!(!proxy.page("/api/v1/snapshot").await.text().contains("canary"));
+}

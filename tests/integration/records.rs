@@ -103,13 +103,13 @@ async fn sums_agree(proxy: &Proxy, records: &[Value]) {
         .map(|name| stats[name].as_u64().unwrap())
         .sum::<u64>();
     assert_eq!(sum, total, "{stats:#}");
-    let of = |cache: &str| {
-        u64::try_from(records.iter().filter(|record| record["cache"] == cache).count()).unwrap()
+    let of = |is: &dyn Fn(&Value) -> bool| {
+        u64::try_from(records.iter().filter(|record| is(record)).count()).unwrap()
     };
-    assert_eq!(
-        (stats["cache_hits"].clone(), stats["bypass"].clone()),
-        (of("hit").into(), of("bypass").into())
-    );
+    let hits = of(&|record| record["cache"] == "hit");
+    let misses = of(&|record| record["cache"] == "miss" && record["http.route"] == "/cached/{id}");
+    assert_eq!((stats["cache_hits"].clone(), stats["cache_misses"].clone()), (hits.into(), misses.into()));
+    assert_eq!(stats["bypass"], total - hits - misses);
     assert_eq!(
         proxy.metric("touchline_ingress_requests_total", "").await,
         f64::from(u32::try_from(total).unwrap())
@@ -187,4 +187,69 @@ async fn a_hundred_thousand_paths_are_one_route() {
     assert!(after < before + 20_000, "{before} bytes became {after}");
     assert_eq!(proxy.metric("touchline_ingress_requests_total", "/user/{id}").await, 1000.0);
     assert_eq!(proxy.metric("touchline_ingress_requests_total", "unmatched").await, 1000.0);
+}
+
+/// The statistics of the cache, once they have so many requests in all.
+async fn cache_stats(proxy: &Proxy, requests: u64) -> Value {
+    let stats = async || proxy.json("/performance/cache/stats").await;
+    let sum = |stats: &Value| {
+        ["total_cache_operations", "bypass"].iter().map(|name| stats[name].as_u64().unwrap()).sum::<u64>()
+    };
+    until_async("every request is counted", async || sum(&stats().await) == requests).await;
+    stats().await
+}
+
+#[tokio::test]
+async fn a_path_that_nobody_wants_cached_does_not_lower_the_hit_rate() {
+    let backend = Backend::start(|request| match request.target().split('?').next().unwrap() {
+        "/fresh" => answer("200 OK", &["Cache-Control: max-age=60"], "hi"),
+        "/forbidden" | "/ruled/forbidden" => answer("200 OK", &["Cache-Control: no-store"], "hi"),
+        "/broken" => answer("500 Internal Server Error", &[], "bad"),
+        _ => ok("hi"),
+    })
+    .await;
+    let proxy = Setup::before(&backend).routes("{ path: \"/ruled/{id}\", cache: { ttl: 1m } }").start();
+    let many = async |target: &str, times: usize| {
+        for _ in 0..times {
+            get(proxy.address, target).await;
+        }
+    };
+
+    many("/ruled/a", 10).await;
+    for target in ["/plain", "/plain?b=1", "/forbidden", "/broken"] {
+        many(target, 5).await;
+    }
+    let stats = cache_stats(&proxy, 30).await;
+
+    assert_eq!(
+        (&stats["cache_hits"], &stats["cache_misses"], &stats["bypass"]),
+        (&9.into(), &1.into(), &20.into())
+    );
+    assert_eq!(stats["cache_hit_rate_percent"], 90.0);
+    assert_eq!(stats["performance_targets"]["current_status"], "healthy");
+    assert_eq!(stats["miss_reasons"], serde_json::json!({"uri-miss": 1}));
+    assert_eq!(proxy.metric("touchline_cache_lookups_total", "").await, 10.0);
+
+    // What its rule or the backend wants cached, and is not, counts as before.
+    many("/ruled/forbidden", 1).await;
+    many("/fresh", 3).await;
+    let stats = cache_stats(&proxy, 34).await;
+
+    assert_eq!((&stats["cache_hits"], &stats["cache_misses"]), (&11.into(), &3.into()));
+    // The answer itself says what was done for it, as ever.
+    let plain = get(proxy.address, "/plain").await;
+    assert_eq!(plain.cache(), "miss");
+}
+
+#[tokio::test]
+async fn a_backend_that_is_gone_makes_no_misses_where_nothing_could_be_kept() {
+    let backend = Backend::start(|_| vec![Step::Close]).await;
+    let proxy = Setup::before(&backend).routes("{ path: \"/ruled/{id}\", cache: { ttl: 1m } }").start();
+
+    for target in ["/plain", "/ruled/a"] {
+        get(proxy.address, target).await;
+    }
+    let stats = cache_stats(&proxy, 2).await;
+
+    assert_eq!((&stats["cache_misses"], &stats["bypass"]), (&1.into(), &1.into()), "{stats:#}");
 }

@@ -10,6 +10,7 @@ use super::{AdminService, IngressPart};
 use crate::admin::fakes::{Fake, Seen, admin, admin_with_traffic, ask, seen};
 use crate::config::OnIngress;
 use crate::net::{Body, Context, Refusal, Service};
+use crate::telemetry::{RedisInfo, RedisStats};
 
 const READS: [&str; 6] =
     ["/", "/metrics", "/health", "/performance/metrics", "/performance/health", "/performance/cache/stats"];
@@ -114,7 +115,8 @@ async fn planes_that_do_not_run_leave_their_fields() {
     assert_eq!(
         metrics["redis_stats"],
         serde_json::json!({"redis_available": false, "last_health_check": null, "fallback_cache_size": 412,
-            "redis_url_configured": false, "breaker": null, "ping_ms": null, "error": null, "losses": 0,
+            "redis_url_configured": false, "redis_version": null, "connected_clients": null,
+            "used_memory_human": null, "total_commands_processed": null, "breaker": null, "ping_ms": null, "error": null, "losses": 0,
             "pending_writes": 0, "pending_purges": 0, "rejected_values": 0, "errors": null})
     );
     assert_eq!(metrics["database_stats"], serde_json::json!({}));
@@ -126,6 +128,43 @@ async fn planes_that_do_not_run_leave_their_fields() {
         serde_json::json!({"redis_available": false, "connection_pooling": false, "metrics_collection": true,
             "cost_optimization": false})
     );
+}
+
+#[tokio::test]
+async fn a_redis_that_answers_is_shown_with_the_fields_of_before() {
+    // As the system that was replaced answered with Redis 7.0.15.
+    let before = r#"{"redis_available":true,"last_health_check":"2026-11-23T16:48:17.406044","fallback_cache_size":0,
+        "redis_url_configured":true,"redis_version":"7.0.15","connected_clients":2,"used_memory_human":"1.10M",
+        "total_commands_processed":102}"#;
+    let before: serde_json::Map<String, Value> = serde_json::from_str(before).unwrap();
+    let is_one_run = |name: &str| matches!(name, "last_health_check" | "fallback_cache_size");
+    let admin = admin(&Arc::new(Fake::default()), None, None);
+    let redis = Arc::new(RedisStats::new("redis:6379"));
+    admin.telemetry.watch_redis(Arc::clone(&redis));
+    let service = AdminService::new(Arc::new(admin));
+    redis.set_up(true, None);
+    redis.set_ping(410);
+    redis.set_info(RedisInfo {
+        version: Some("7.0.15".to_owned()),
+        clients: Some(2),
+        memory: Some("1.10M".to_owned()),
+        commands: Some(102),
+    });
+
+    for path in ["/performance/cache/stats", "/performance/metrics"] {
+        let stats = get(&service, path).await.json()["redis_stats"].clone();
+        let of_now: Vec<_> = stats.as_object().unwrap().keys().take(before.len()).collect();
+        assert_eq!(of_now, before.keys().collect::<Vec<_>>(), "{path}");
+        for (name, was) in &before {
+            assert!(is_one_run(name) || stats[name] == *was, "{path} {name}: {}", stats[name]);
+        }
+    }
+
+    redis.set_up(false, Some("connection refused".to_owned()));
+    let stats = get(&service, "/performance/cache/stats").await.json()["redis_stats"].clone();
+    for name in ["redis_version", "connected_clients", "used_memory_human", "total_commands_processed"] {
+        assert_eq!(stats[name], Value::Null, "{name}");
+    }
 }
 
 #[tokio::test]
@@ -144,6 +183,9 @@ async fn windows_are_words_and_unknown_keys_are_ignored_on_contract_paths() {
     assert_eq!(get(&service, "/performance/health?strict=maybe").await.status, 400);
     assert_eq!(get(&service, "/metrics?x=1").await.status, 400);
     assert_eq!(get(&service, "/?windows=1m").await.status, 400);
+    // The page writes both into its address, which has to be one that it can be opened by.
+    assert_eq!(get(&service, "/?window=1m&scope=merged").await.status, 200);
+    assert_eq!(get(&service, "/?scope=all").await.status, 400);
     assert_eq!(get(&service, "/livez?x=1").await.status, 200);
 }
 

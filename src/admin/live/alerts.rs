@@ -34,6 +34,12 @@ struct Item {
     since: String,
     resolved_at: Option<String>,
     notified_at: Option<String>,
+    /// Why it is over, where no good reading said so.
+    #[serde(default)]
+    reason: Option<Word>,
+    /// Whether it comes and goes too often to be told each time.
+    #[serde(default)]
+    is_flapping: bool,
     labels: BTreeMap<Word, String>,
     /// The pods that have it, where several were asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +158,7 @@ impl Item {
             pods.extend(more);
         }
         self.notified_at = self.notified_at.take().max(other.notified_at);
+        self.is_flapping |= other.is_flapping;
     }
 
     fn of(item: AlertItem) -> Self {
@@ -166,6 +173,8 @@ impl Item {
             since: at(item.since),
             resolved_at: item.resolved_at.map(at),
             notified_at: item.notified_at.map(at),
+            reason: item.reason.map(Word::from),
+            is_flapping: item.is_flapping,
             labels: item.labels.into_iter().map(|(name, value)| (name.into(), value)).collect(),
             pods: None,
         }
@@ -218,7 +227,11 @@ mod tests {
                 "budget_left_percent": burn}}))
             .unwrap()
         };
-        let a = alerts(json!([item("1", "pending", "2"), item("2", "firing", "3")]), "ok", 0.5);
+        let flapping = |mut item: Value| {
+            (item["is_flapping"], item["reason"]) = (true.into(), "closed".into());
+            item
+        };
+        let a = alerts(json!([flapping(item("1", "pending", "2")), item("2", "firing", "3")]), "ok", 0.5);
         let b = alerts(json!([item("1", "firing", "4"), item("2", "firing", "1")]), "failing", 2.0);
 
         let sum = to_value(Alerts::joined([("a", &a), ("b", &b)].into_iter())).unwrap();
@@ -230,6 +243,8 @@ mod tests {
         };
         assert_eq!(told(0), ("1".into(), "4".into(), json!(["b"])));
         assert_eq!(told(1), ("2".into(), "1".into(), json!(["b", "a"])));
+        let flaps = |at: usize| (sum["items"][at]["is_flapping"].clone(), sum["items"][at]["reason"].clone());
+        assert_eq!((flaps(0), flaps(1)), ((true.into(), Value::Null), (false.into(), Value::Null)));
         assert_eq!(sum["channels"][0]["last_error"], "failing");
         assert_eq!(sum["channels"][0]["delivered"], 4);
         assert_eq!(

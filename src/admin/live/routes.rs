@@ -195,7 +195,8 @@ impl RouteCached {
 /// Why a route has no hits, in a word or two.
 const fn word(reason: Option<Reason>) -> &'static str {
     match reason {
-        None | Some(Reason::NotListed) => "not listed",
+        // Under a rule this would be a miss.
+        None | Some(Reason::NotListed | Reason::NoFreshness) => "not listed",
         Some(Reason::Authorization | Reason::Credential | Reason::Identity) => "auth",
         Some(Reason::NoStore) => "no-store",
         Some(Reason::SetCookie) => "set-cookie",

@@ -16,7 +16,7 @@ use crate::admin::{
     shapes::{hundredths, percent, thousandths, timestamp},
 };
 use crate::telemetry::{
-    Code, HealthScore, Status, Summary, Window,
+    Code, HealthScore, Summary, Window,
     snapshot::{CacheWindow, RouteWindow},
 };
 
@@ -197,12 +197,7 @@ impl<'a> Moment<'a> {
         Health {
             score: self.verdict.score,
             status: self.verdict.status().as_str().into(),
-            headline: match self.admin.terms().sources.health.ready() {
-                Ok(()) => headline(&self.verdict),
-                Err(why) => {
-                    format!("Not ready, traffic is sent elsewhere: {why}. {}", headline(&self.verdict))
-                }
-            },
+            headline: self.admin.headline(&self.verdict),
             reasons: self.verdict.reasons.iter().map(reason).collect(),
             fine: self.fine(),
         }
@@ -270,15 +265,9 @@ impl<'a> Moment<'a> {
 
     /// What changed since the chart began, oldest first.
     pub(super) fn marks(&self, began: Option<std::time::SystemTime>) -> Vec<Mark> {
-        let telemetry = &self.admin.telemetry;
-        let changes = telemetry.marks().into_iter().map(|mark| (mark.at, mark.kind.as_str(), mark.text));
-        let alerts = telemetry.alert_marks().into_iter();
-        let alerts =
-            alerts.map(|mark| (mark.at, if mark.is_firing { "alert" } else { "resolved" }, mark.text));
-        let mut marks: Vec<_> =
-            changes.chain(alerts).filter(|(at, ..)| began.is_none_or(|began| *at >= began)).collect();
-        marks.sort_by_key(|(at, ..)| *at);
-        marks.into_iter().map(|(time, kind, text)| Mark { at: at(time), kind: kind.into(), text }).collect()
+        let marks = self.admin.telemetry.marks().into_iter();
+        let shown = marks.filter(|mark| began.is_none_or(|began| mark.at >= began));
+        shown.map(|mark| Mark { at: at(mark.at), kind: mark.kind.as_str().into(), text: mark.text }).collect()
     }
 }
 
@@ -299,43 +288,6 @@ impl Tiles {
             p95_ms: (plain.count > 0).then(|| thousandths(plain.p95_ms())),
             without_backend_percent: (outcomes > 0).then(|| percent(hits, outcomes)),
         }
-    }
-}
-
-/// One sentence: how bad it is, and of what kind.
-pub(super) fn headline(verdict: &HealthScore) -> String {
-    let status = match verdict.status() {
-        Status::Healthy => "Healthy",
-        Status::Degraded => "Degraded",
-        Status::Unhealthy => "Unhealthy",
-    };
-    let mut causes: Vec<&'static str> = Vec::new();
-    for reason in &verdict.reasons {
-        let cause = cause(reason.code);
-        if !causes.contains(&cause) {
-            causes.push(cause);
-        }
-    }
-    // What cost only a few points is named all the same, and not in one breath with good news.
-    let joint = if verdict.status() == Status::Healthy { ", but" } else { ":" };
-    let causes = match causes.as_slice() {
-        [] => return format!("{status}: nothing is wrong."),
-        [one] => (*one).to_owned(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
-    };
-    format!("{status}{joint} {causes}.")
-}
-
-const fn cause(code: Code) -> &'static str {
-    match code {
-        Code::BackendDown => "the backend is down",
-        Code::Latency => "responses are slow",
-        Code::RouteSlow => "routes are over their limits",
-        Code::Errors => "too many requests fail",
-        Code::Redis => "Redis does not answer",
-        Code::ConfigRejected => "a new configuration was rejected",
-        Code::ClaudeRefused => "Claude refuses calls",
-        Code::ClaudeBudget => "a budget for Claude is spent",
     }
 }
 

@@ -66,7 +66,10 @@ async fn an_idle_page_says_what_it_waits_for() {
     let page = ask(&service, "GET /?window=1m", &[], "").await;
 
     assert!(page.text.contains("Waiting for the first request"));
-    assert!(page.text.contains("Not ready: draining"));
+    assert!(
+        page.text
+            .contains("<h1>Not ready, traffic is sent elsewhere: draining. Healthy: nothing is wrong.</h1>")
+    );
     assert!(page.text.contains("100 · healthy · coach-api"));
     assert!(!page.headers.contains_key("refresh"));
 }

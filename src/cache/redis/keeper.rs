@@ -69,7 +69,12 @@ impl RedisTier {
             match self.open_all(kept).await {
                 Ok((mut listening, mut pushes)) => {
                     let start = Instant::now();
-                    self.attend(kept, &mut listening, &mut pushes).await;
+                    let beside = listening.clone();
+                    tokio::select! {
+                        () = self.attend(kept, &mut listening, &mut pushes) => {}
+                        // Never ends by itself.
+                        () = self.read_info(beside) => {}
+                    }
                     let is_steady = start.elapsed() >= STEADY;
                     pause = if is_steady { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
                 }

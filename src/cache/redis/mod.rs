@@ -2,7 +2,7 @@
 //!
 //! `value` is what lies there, `mark` and `position` are the purges that all replicas read, `server` is how it is reached.
 //! `tier` and `lease` are what a request may ask, always with a deadline; `fault` names what goes wrong; `writer` writes behind the answers; `keeper` connects, reads
-//! marks, hears what others replace, and says when the tier is there. `sums` and `notes` are for other planes than the
+//! marks, hears what others replace, and says when the tier is there; `info` is what the server says of itself. `sums` and `notes` are for other planes than the
 //! cache: sums that replicas share, and what a process leaves for the next one of its name. Nothing here waits for Redis before it is there, and
 //! nothing asks it while it is not: a fault of Redis costs the requests under way one deadline, and the others nothing.
 //!
@@ -13,6 +13,7 @@
 //! made of what operators have chosen, and of keyed hashes.
 
 mod fault;
+mod info;
 mod keeper;
 mod lease;
 mod mark;

@@ -78,10 +78,15 @@ fn built_in(rule: AlertRule, change: &RuleChange, at: &YamlPath, findings: &mut 
         let is_known = levels.iter().any(|(level, ..)| *level == severity);
         if hold.is_some() && limit.is_none() && !is_known {
             let message = format!("`{}` has no {key} level to wait for", rule.as_str());
-            findings.push(
-                Finding::error(at.key(&format!("{key}_for")), message)
-                    .hint(format!("give it a limit with `{key}`, or take this out")),
-            );
+            // What is yes or no takes no limit, so that no level can be added.
+            let hint = match levels.first().filter(|_| metric.unit() == AlertUnit::Flag) {
+                Some((level, ..)) => {
+                    let level = level.as_str();
+                    format!("its only level is {level}: write `{level}_for`, or take this out")
+                }
+                None => format!("give it a limit with `{key}`, or take this out"),
+            };
+            findings.push(Finding::error(at.key(&format!("{key}_for")), message).hint(hint));
         }
     }
     if let Some(window) = change.window {

@@ -105,7 +105,11 @@ impl Rule {
                 "the newest configuration was rejected; the one before it is in force".to_owned()
             }
             metric => {
-                let word = if self.test == Test::Below { "under" } else { "over" };
+                let word = match self.test {
+                    Test::AtLeast => "at or over",
+                    Test::Above => "over",
+                    Test::Below => "under",
+                };
                 let subject = subject(metric, label("kind") == "stream");
                 format!("{subject} {word} {}", shown(metric, threshold))
             }

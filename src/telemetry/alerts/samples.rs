@@ -142,7 +142,7 @@ pub fn try_rules(config: &config::Telemetry, text: &str) -> Result<Report, Sampl
         return Err(SamplesError::TooLarge);
     }
     let samples: Samples =
-        serde_saphyr::from_str(text).map_err(|error| SamplesError::Yaml(error.to_string()))?;
+        serde_saphyr::from_str(text).map_err(|error| SamplesError::Yaml(in_a_line(&error)))?;
     let interval = samples.interval.map_or(config.alerts.interval, |interval| interval.0);
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
     let mut report = Report { text: String::new(), failures: 0 };
@@ -151,6 +151,11 @@ pub fn try_rules(config: &config::Telemetry, text: &str) -> Result<Report, Sampl
             .map_err(|message| SamplesError::Test { test: test.name.clone(), message })?;
     }
     Ok(report)
+}
+
+/// What is wrong and where. The whole text of such an error shows the line, and says everything twice.
+fn in_a_line(error: &serde_saphyr::Error) -> String {
+    error.without_snippet().to_string()
 }
 
 fn run(config: &config::Telemetry, test: &Test, interval_ms: u64, report: &mut Report) -> Result<(), String> {

@@ -1,18 +1,13 @@
 //! What is shown of alerts: the board that the watch writes to, and plain views of it.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use super::{
     channel::{Channel, ChannelView},
     collect,
-    engine::Change,
     notice::{Notice, Status, at},
 };
 use crate::{
@@ -20,14 +15,10 @@ use crate::{
     telemetry::{Counter, Telemetry, Window},
 };
 
-/// Marks that are remembered: more than a chart of a quarter of an hour has room for.
-const MARKS: usize = 64;
-
 /// What the watch tells and readers read.
 #[derive(Default)]
 pub(in crate::telemetry) struct Board {
     items: RwLock<Vec<Item>>,
-    marks: Mutex<VecDeque<AlertMark>>,
     channels: RwLock<Vec<Arc<Channel>>>,
     /// The objective, once a watch runs.
     objective: RwLock<Option<f64>>,
@@ -101,17 +92,6 @@ pub struct BurnView {
     pub budget_left_percent: Option<f64>,
 }
 
-/// A change for the chart.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AlertMark {
-    /// When.
-    pub at: SystemTime,
-    /// Whether it began to fire; else it is over.
-    pub is_firing: bool,
-    /// The alert in words.
-    pub text: String,
-}
-
 impl Board {
     pub(super) fn open(&self, channels: &[Arc<Channel>], objective: f64) {
         *self.channels.write() = channels.to_vec();
@@ -126,13 +106,7 @@ impl Board {
     }
 
     /// Takes the state of a moment. `told` are the alerts that a receiver was just told of.
-    pub(super) fn publish(
-        &self,
-        now_ms: u64,
-        notices: Vec<Arc<Notice>>,
-        changes: &[Change],
-        told: &[Arc<Notice>],
-    ) {
+    pub(super) fn publish(&self, now_ms: u64, notices: Vec<Arc<Notice>>, told: &[Arc<Notice>]) {
         let mut items = self.items.write();
         let known: BTreeMap<_, _> = items
             .iter()
@@ -149,14 +123,6 @@ impl Board {
             Item { notice, notified_ms }
         };
         *items = notices.into_iter().map(item).collect();
-        drop(items);
-        let mut marks = self.marks.lock();
-        for Change { notice, is_firing } in changes {
-            marks.push_back(AlertMark { at: at(now_ms), is_firing: *is_firing, text: notice.text.clone() });
-        }
-        while marks.len() > MARKS {
-            marks.pop_front();
-        }
     }
 
     /// How many alerts there are by severity and state.
@@ -197,12 +163,6 @@ impl Telemetry {
             channels: board.channels.read().iter().map(|channel| channel.view()).collect(),
             burn: self.burn_view(now),
         }
-    }
-
-    /// When alerts began to fire and were over, oldest first; the last 64.
-    #[must_use]
-    pub fn alert_marks(&self) -> Vec<AlertMark> {
-        self.alerts.marks.lock().iter().cloned().collect()
     }
 
     /// How fast this process spends its error budget.

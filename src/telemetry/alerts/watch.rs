@@ -18,13 +18,13 @@ use super::{
     dispatch::{Addressee, Dispatcher, Moment, Terms},
     engine::{Change, Engine},
     format::Sender,
-    notice::{Message, Notice},
+    notice::{self, Message, Notice},
     reading::Span,
     rules,
 };
 use crate::{
     config::{self, AlertMetric},
-    telemetry::Telemetry,
+    telemetry::{MarkKind, Telemetry},
 };
 
 /// How long the store that replicas share may take for all questions of a moment.
@@ -226,7 +226,15 @@ impl Watch {
             channel.offer(message);
         }
         let notices = self.dispatcher.marked(&self.engine.notices());
-        self.telemetry.alerts.publish(now_ms, notices, &changes, &told);
+        self.telemetry.alerts.publish(now_ms, notices, &told);
+        for Change { notice, is_firing } in &changes {
+            let (kind, text) = if *is_firing {
+                (MarkKind::Alert, notice.text.clone())
+            } else {
+                (MarkKind::Resolved, format!("over: {}", notice.text))
+            };
+            self.telemetry.mark_at(notice::at(now_ms), kind, text);
+        }
     }
 
     /// Holds the names of what fires, and gives back those of what does not. Returns the alerts that others speak for.

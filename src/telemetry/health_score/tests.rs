@@ -1,10 +1,13 @@
 //! Each code with its points, and the sums.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::{Instant, advance};
 
-use super::{Code, HealthScore, Status};
+use super::{Code, Deduction, HealthScore, Status};
 use crate::{
     config,
     telemetry::{
@@ -168,4 +171,28 @@ async fn refusals_of_claude_and_a_spent_budget_cost_ten_each() {
     assert_eq!(texts, ["Claude refuses 10.0% of calls (429, 529)", "the Claude budget day is spent"]);
     call(200, 40);
     assert_eq!(codes(&score(&telemetry)), [(Code::ClaudeBudget, 10)]);
+}
+
+#[test]
+fn the_sentence_says_how_bad_it_is_and_why() {
+    let verdict = |score, codes: &[Code]| {
+        let reason = |code: &Code| Deduction {
+            code: *code,
+            points: 5,
+            text: String::new(),
+            since: SystemTime::UNIX_EPOCH,
+        };
+        HealthScore { score, reasons: codes.iter().map(reason).collect() }.headline()
+    };
+
+    assert_eq!(verdict(100, &[]), "Healthy: nothing is wrong.");
+    assert_eq!(verdict(95, &[Code::ConfigRejected]), "Healthy, but a new configuration was rejected.");
+    assert_eq!(
+        verdict(70, &[Code::RouteSlow, Code::RouteSlow, Code::Redis]),
+        "Degraded: routes are over their limits and Redis does not answer."
+    );
+    assert_eq!(
+        verdict(0, &[Code::BackendDown, Code::Errors, Code::Latency]),
+        "Unhealthy: the backend is down, too many requests fail and responses are slow."
+    );
 }

@@ -187,6 +187,48 @@ async fn the_same_template_keeps_its_statistics_over_a_reload() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_miss_that_could_be_no_hit_is_no_lookup() {
+    let telemetry = telemetry();
+    let (ruled, bare) =
+        (telemetry.route("/a", Duration::from_secs(2)), telemetry.route("/b", Duration::from_secs(2)));
+    let looked_up = |route, cache, is_cacheable| Record {
+        cache,
+        fwd: Some(Fwd::UriMiss),
+        source: (cache == CacheStatus::Hit).then_some(HitSource::Memory),
+        is_cacheable,
+        ..record(route, Method::Get, 200)
+    };
+    for _ in 0..9 {
+        finish(&telemetry, looked_up(&ruled, CacheStatus::Hit, true), 1);
+        finish(&telemetry, looked_up(&bare, CacheStatus::Miss, false), 1);
+    }
+    finish(&telemetry, looked_up(&ruled, CacheStatus::Miss, true), 1);
+    // Once there was an answer that could be kept there are lookups.
+    finish(&telemetry, looked_up(&bare, CacheStatus::Hit, false), 1);
+
+    let now = Instant::now();
+    let cache = telemetry.cache_window(Window::OneHour, now);
+    assert_eq!((cache.hits(), cache.misses(), cache.bypass), (10, 1, 9));
+    assert!((cache.hit_rate_percent().unwrap() - 1000.0 / 11.0).abs() < 1e-9);
+    let route = |at: usize| (cache.by_route[at].hits, cache.by_route[at].misses, cache.by_route[at].bypass);
+    assert_eq!((route(0), route(1)), ((9, 1, 0), (1, 0, 9)));
+    let chart = telemetry.chart(now);
+    let slot = chart.last().unwrap();
+    assert_eq!((slot.hit, slot.miss, slot.bypass, slot.error), (10, 1, 9, 0));
+    let text = telemetry.metrics_text();
+    let lookups: Vec<_> =
+        text.lines().filter(|line| line.starts_with("touchline_cache_lookups_total")).collect();
+    assert_eq!(
+        lookups,
+        [
+            r#"touchline_cache_lookups_total{route="/a",status="hit"} 9"#,
+            r#"touchline_cache_lookups_total{route="/a",status="miss"} 1"#,
+            r#"touchline_cache_lookups_total{route="/b",status="hit"} 1"#,
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_request_is_kept_with_parts_that_add_up_and_a_sentence() {
     let telemetry = telemetry();
     let route = telemetry.route("/api/candidates/{id}", Duration::from_secs(2));

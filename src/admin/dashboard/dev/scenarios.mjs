@@ -142,10 +142,10 @@ function degraded(at, seconds) {
   snapshot.alerts.firing = 2;
   snapshot.alerts.pending = 1;
   snapshot.alerts.items = [
-    { id: 'a1', rule: 'route_p95', severity: 'critical', state: 'firing', text: 'P95 over 2 s: GET /api/matches/candidates/{user_id}', value: '2.31 s', threshold: '2 s', since: iso(at - 360_000), resolved_at: null, notified_at: iso(at - 348_000), labels: {} },
-    { id: 'a2', rule: 'redis', severity: 'warning', state: 'firing', text: 'Redis unreachable', value: 'connection refused', threshold: null, since: iso(lostAt), resolved_at: null, notified_at: iso(lostAt + 40_000), labels: {} },
-    { id: 'a3', rule: 'hit_rate', severity: 'warning', state: 'pending', text: 'Cache hit rate under its target', value: '81 %', threshold: '85 %', since: iso(at - 50_000), resolved_at: null, notified_at: null, labels: {} },
-    { id: 'a4', rule: 'slow_burst', severity: 'info', state: 'resolved', text: 'Slow burst: POST /coach/chat', value: '6', threshold: '5', since: iso(at - 1_500_000), resolved_at: iso(at - 1_320_000), notified_at: iso(at - 1_490_000), labels: {} },
+    { id: 'a1', rule: 'route_p95', severity: 'critical', state: 'firing', text: 'P95 at or over 2 s: GET /api/matches/candidates/{user_id}', value: '2.31 s', threshold: '2 s', since: iso(at - 360_000), resolved_at: null, notified_at: iso(at - 348_000), reason: null, is_flapping: false, labels: {} },
+    { id: 'a2', rule: 'redis', severity: 'warning', state: 'firing', text: 'Redis unreachable', value: 'connection refused', threshold: null, since: iso(lostAt), resolved_at: null, notified_at: iso(lostAt + 40_000), reason: null, is_flapping: false, labels: {} },
+    { id: 'a3', rule: 'hit_rate', severity: 'warning', state: 'pending', text: 'Cache hit rate under its target', value: '81 %', threshold: '85 %', since: iso(at - 50_000), resolved_at: null, notified_at: null, reason: null, is_flapping: false, labels: {} },
+    { id: 'a4', rule: 'slow_burst', severity: 'info', state: 'resolved', text: 'Slow burst: POST /coach/chat', value: '6', threshold: '5', since: iso(at - 1_500_000), resolved_at: iso(at - 1_320_000), notified_at: iso(at - 1_490_000), reason: null, is_flapping: true, labels: {} },
   ];
   Object.assign(snapshot.alerts.channels[1], { state: 'failing', last_error: 'connecting to alertmanager: connection refused', queued: 2 });
   return snapshot;
@@ -186,6 +186,11 @@ function empty(at) {
 function merged(at, seconds) {
   const snapshot = degraded(at, seconds);
   Object.assign(snapshot.meta, { scope: 'merged', peers: { asked: 3, answered: 2, silent: [{ pod: '10.0.0.7:9090', error: 'no answer within 1 s' }] } });
+  const pods = ['coach-api-7d9f8-x2k4q', 'coach-api-7d9f8-m8w2c'];
+  snapshot.redis.pod = pods[1];
+  snapshot.backend.pod = pods[0];
+  snapshot.slow.items.forEach((item, i) => Object.assign(item, { pod: pods[i % 2] }));
+  snapshot.alerts.items.forEach((item, i) => Object.assign(item, { pods: pods.slice(0, 1 + (i % 2)) }));
   return snapshot;
 }
 

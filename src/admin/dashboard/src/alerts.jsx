@@ -16,14 +16,19 @@ function Alert({ item, now, isTold }) {
   const isOver = item.state === 'resolved';
   return (
     <li class={`alert ${tone(item)} ${item.state === 'pending' ? 'pending' : ''}`}>
-      <div class="alert-title"><b>{item.text}</b><span class="state">{STATES[item.state] ?? item.state}</span></div>
+      <div class="alert-title">
+        <b>{item.text}</b>
+        {item.is_flapping && <Chip tone="warn" title="It comes and goes more than three times in 15 minutes: receivers are told once, until it is calm.">flapping</Chip>}
+        <span class="state">{STATES[item.state] ?? item.state}</span>
+      </div>
       <p>
         {item.severity}
         {item.value !== null && item.threshold !== 'yes' && <> · {item.value}{item.threshold !== null && ` (threshold ${item.threshold})`}</>}
         {isOver && item.resolved_at
-          ? <> · <span title={fullTime(item.resolved_at)}>resolved {timeOfDay(item.resolved_at)}</span> after {duration(secondsBetween(item.since, item.resolved_at))}</>
+          ? <> · <span title={fullTime(item.resolved_at)}>resolved {timeOfDay(item.resolved_at)}</span> after {duration(secondsBetween(item.since, item.resolved_at))}{item.reason && `, ${item.reason}`}</>
           : <> · <span title={fullTime(item.since)}>since {timeOfDay(item.since)}</span> · {duration(secondsBetween(item.since, now))}</>}
         {item.notified_at ? <> · <span title={fullTime(item.notified_at)}>notified {timeOfDay(item.notified_at)}</span></> : item.state === 'firing' && isTold && ' · nobody notified yet'}
+        {item.pods && <> · on {item.pods.map((pod, i) => <span key={pod}>{i > 0 && ', '}<code>{pod}</code></span>)}</>}
       </p>
     </li>
   );
@@ -47,12 +52,12 @@ function Channel({ channel, now }) {
   );
 }
 
-function Burn({ burn }) {
+function Burn({ burn, isMerged }) {
   const known = [burn.burn_1h, burn.burn_6h, burn.budget_left_percent].some(value => value !== null);
   const left = burn.budget_left_percent;
   return (
     <>
-      <h3>Error budget, {burn.objective_percent ?? '–'}%, this pod, last 6 hours</h3>
+      <h3>Error budget, {burn.objective_percent ?? '–'}%, {isMerged ? 'of the pod that is worst off' : 'this pod'}, last 6 hours</h3>
       {!known && <Empty>Waiting for enough requests: a burn rate of a few says nothing.</Empty>}
       {known && (
         <>
@@ -85,7 +90,7 @@ export function Alerts({ snapshot }) {
           {alerts.channels.length > 0 && <ul class="channels">{alerts.channels.map(channel => <Channel key={channel.name} channel={channel} now={at} />)}</ul>}
         </>
       )}
-      {alerts.burn && <Burn burn={alerts.burn} />}
+      {alerts.burn && <Burn burn={alerts.burn} isMerged={snapshot.meta.scope === 'merged'} />}
     </Panel>
   );
 }

@@ -64,7 +64,7 @@ export function Cache({ snapshot }) {
         </>
       )}
       <Facts rows={[
-        ['Bypassed, never looked up', count(cache.bypass)],
+        ['Bypassed, nothing to be kept', count(cache.bypass)],
         ['Revalidated', count(cache.revalidated)],
         ['Evicted for room', count(cache.evictions), cache.evictions > 0 ? 'warned' : ''],
       ]} />
@@ -177,13 +177,16 @@ function Backend({ backend, now, isAlone }) {
         ['Probe', latency(backend.probe_ms)],
         backend.breaker !== 'closed' && backend.breaker_since && ['Breaker', <Since at={backend.breaker_since} now={now} />],
         ['Address', <code>{backend.address}</code>],
+        backend.pod && ['State of', <code>{backend.pod}</code>],
       ]} />
     </>
   );
 }
 
 function Redis({ redis, now, isAlone }) {
-  const pings = redis.ping_minutes ?? [];
+  // A minute is its slowest answer, however few there were. While there is none the line ends in that.
+  const minutes = redis.ping_minutes ?? [];
+  const pings = redis.up ? minutes : [...minutes.slice(0, -1), null].slice(-minutes.length);
   return (
     <>
       <div class="sub-head">{!isAlone && <h3 class="strong">Redis</h3>}<State up={redis.up} since={redis.since} now={now} /><Breaker state={redis.breaker} /></div>
@@ -196,16 +199,17 @@ function Redis({ redis, now, isAlone }) {
         ['Writes dropped', count(redis.dropped_writes), redis.dropped_writes > 0 ? 'warned' : ''],
         ['Invalidations other pods miss', count(redis.pending_purges), redis.pending_purges > 0 ? 'fault' : ''],
         ['Address', <code>{redis.address}</code>],
+        redis.pod && ['State of', <code>{redis.pod}</code>],
       ]} />
     </>
   );
 }
 
 export function Behind({ snapshot }) {
-  const { backend, redis, at } = snapshot;
+  const { backend, redis, at, meta } = snapshot;
   const title = backend && redis ? 'Backend and Redis' : backend ? 'Backend' : 'Redis';
   return (
-    <Panel id="behind" title={title} note="now">
+    <Panel id="behind" title={title} note={meta.scope === 'merged' ? 'now: state of the worst pod, counts of all' : 'now'}>
       {backend && <Backend backend={backend} now={at} isAlone={!redis} />}
       {redis && <Redis redis={redis} now={at} isAlone={!backend} />}
     </Panel>

@@ -34,7 +34,7 @@ function Row({ item, scale }) {
           {item.status >= 500 && <small class="tag fault">{item.status}</small>}
           {item.basis === 'first_byte' && <small class="tag">first byte</small>}
         </div>
-        <p>{item.sentence}</p>
+        <p>{item.sentence}{item.pod && <> · <code title="the pod that served it">{item.pod}</code></>}</p>
       </td>
       <td role="cell" class="n p95 total">{latency(item.total_ms)}<small>limit {limit(item.limit_ms)}</small></td>
       <td role="cell" class="where"><Breakdown parts={item.parts} scale={scale} /></td>

@@ -35,7 +35,7 @@ fn notice() -> Notice {
         ]
         .into(),
         status: Status::Firing,
-        text: "P95 over 2 s: GET /api/matches/<id>&\"candidates\"".to_owned(),
+        text: "P95 at or over 2 s: GET /api/matches/<id>&\"candidates\"".to_owned(),
         value: "2.31 s".to_owned(),
         threshold: "2 s".to_owned(),
         since_ms: NOW_MS - 180_000,
@@ -53,7 +53,7 @@ fn message() -> Message {
         severity: AlertSeverity::Warning,
         labels: [("method", "GET".to_owned()), ("kind", "plain".to_owned()), other].into(),
         status: Status::Resolved,
-        text: "P95 over 1 s: GET /api/challenges".to_owned(),
+        text: "P95 at or over 1 s: GET /api/challenges".to_owned(),
         value: "412 ms".to_owned(),
         threshold: "1 s".to_owned(),
         resolved_ms: Some(NOW_MS),

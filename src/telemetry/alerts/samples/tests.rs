@@ -22,7 +22,7 @@ fn the_example_of_the_documentation_is_as_expected() {
     assert_eq!(report.failures, 0, "{}", report.text);
     let expected = [
         "a slow route pages after two minutes and is over after two good readings",
-        "       3m  route_p95 (critical) fires: P95 over 2 s: GET /api/matches/candidates/{user_id}; last 2.4 s",
+        "       3m  route_p95 (critical) fires: P95 at or over 2 s: GET /api/matches/candidates/{user_id}; last 2.4 s",
         "       3m  as expected",
         "    4m30s  route_p95 (critical) is over",
         "missing data neither fires nor resolves",
@@ -105,6 +105,49 @@ fn values_are_written_as_for_promtool() {
 }
 
 #[test]
+fn the_words_say_what_is_compared() {
+    let telemetry = telemetry(
+        "telemetry:\n  alerts:\n    interval: 1m\n    own:\n      - { name: own_over, metric: errors, above: 10% }\n      - { name: own_under, metric: requests, below: 1 }\n",
+    );
+    // Each value is the limit itself: only what is told as \"at or over\" fires by it.
+    let samples = "\
+tests:
+  - name: limits
+    series:
+      - { metric: errors, values: 10x3 }
+      - { metric: slow_requests, values: 5x3 }
+      - { metric: claude_refused, values: 5x9 }
+      - { metric: cache_hit_rate, values: 85x3 }
+      - { metric: requests, values: 1x3 }
+    expect:
+      - { at: 9m, firing: [{ rule: errors_5xx, severity: critical }, { rule: slow_burst }] }
+";
+    let report = try_rules(&telemetry, samples).unwrap();
+    assert_eq!(report.failures, 0, "{}", report.text);
+    assert!(report.text.contains("share of 5xx in all requests at or over 10 %"), "{}", report.text);
+    assert!(report.text.contains("slow requests at or over 5"), "{}", report.text);
+
+    let beyond = "\
+tests:
+  - name: beyond
+    series:
+      - { metric: errors, values: 10.5x3 }
+      - { metric: claude_refused, values: 5.1x9 }
+      - { metric: cache_hit_rate, values: 84.9x3 }
+      - { metric: requests, values: 0.9x3 }
+";
+    let report = try_rules(&telemetry, beyond).unwrap();
+    for words in [
+        "own_over (warning) fires: share of 5xx in all requests over 10 %",
+        "calls refused by Claude (429, 529) over 5 %",
+        "cache hit rate under 85 %",
+        "own_under (warning) fires: requests under 1 a second",
+    ] {
+        assert!(report.text.contains(words), "{words}: {}", report.text);
+    }
+}
+
+#[test]
 fn samples_that_make_no_sense_are_refused_with_their_place() {
     let fault = |text: &str| try_rules(&config::Telemetry::default(), text).unwrap_err().to_string();
     let test = |series: &str| format!("tests:\n  - name: t\n    series:\n      - {series}\n");
@@ -112,6 +155,10 @@ fn samples_that_make_no_sense_are_refused_with_their_place() {
     assert!(fault("tests: {}").contains("line"), "{}", fault("tests: {}"));
     assert!(fault("test: []").contains("test"));
     assert!(fault(&test("{ metric: latency, values: 1 }")).contains("latency"));
+    let unknown = fault(&test("{ metric: latency, values: 1 }"));
+    assert!(unknown.contains("line 4"), "{unknown}");
+    assert_eq!(unknown.matches("latency").count(), 1, "it is said once: {unknown}");
+    assert_eq!(unknown.lines().count(), 1, "{unknown}");
     assert!(fault(&test("{ metric: p95, values: 1, label: x }")).contains("label"));
     assert_eq!(
         fault(&test("{ metric: route_hit_rate, labels: { pod: x }, values: 1 }")),

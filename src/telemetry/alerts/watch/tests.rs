@@ -12,7 +12,7 @@ use crate::{
     config::{self, load_str},
     net::drain::Drain,
     telemetry::{
-        Facts, Method, Record, RedisStats, Telemetry,
+        Facts, MarkKind, Method, Record, RedisStats, Telemetry,
         alerts::{AlertsView, Posting, Status},
     },
 };
@@ -157,8 +157,10 @@ async fn a_slow_route_reaches_a_webhook_within_25_seconds_after_its_time() {
     );
     let item = view.items.iter().find(|item| &*item.rule == "slow_burst").unwrap();
     assert!(item.state == Status::Resolved && item.notified_at.is_some() && item.resolved_at.is_some());
-    let marks = pod.telemetry.alert_marks();
-    assert!(marks.iter().any(|mark| mark.is_firing) && marks.iter().any(|mark| !mark.is_firing));
+    let marks = pod.telemetry.marks();
+    assert!(
+        [MarkKind::Alert, MarkKind::Resolved].iter().all(|kind| marks.iter().any(|mark| mark.kind == *kind))
+    );
 }
 
 #[tokio::test(start_paused = true)]
