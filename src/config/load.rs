@@ -48,6 +48,32 @@ pub fn load_file(path: &Path) -> Result<Loaded, Problems> {
 
 /// Checks the text of a file with this name; `env` looks up variables.
 pub fn load_str(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+    load(name, text, env, Files::Read)
+}
+
+/// As [`load_str`], for a file that is to run elsewhere: the files of secrets and keys that it names are not here, and
+/// are not read.
+pub fn load_for_elsewhere(
+    name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    load(name, text, env, Files::Left)
+}
+
+/// What is done about files that the configuration names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Files {
+    Read,
+    Left,
+}
+
+fn load(
+    name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    files: Files,
+) -> Result<Loaded, Problems> {
     let content = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source::new(name, content);
     let draw = |found: Vec<Found>| found.into_iter().map(|found| source.problem(found)).collect::<Vec<_>>();
@@ -62,8 +88,10 @@ pub fn load_str(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) ->
     }
     let config = match build(value) {
         Ok(mut config) => {
-            problems.extend(read_secrets(&mut config, name, &root, &mut broken));
-            problems.extend(read_keys(&mut config, name, &root, &mut broken));
+            if files == Files::Read {
+                problems.extend(read_secrets(&mut config, name, &root, &mut broken));
+                problems.extend(read_keys(&mut config, name, &root, &mut broken));
+            }
             problems.extend(rules(&config, env, &root, &broken));
             config
         }
