@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod demo;
 mod explain;
+mod inject;
 mod live;
 mod orders;
 mod run;
@@ -49,6 +50,10 @@ enum Command {
     Purge(orders::PurgeArguments),
     /// Take a running touchline out of service: no longer ready, but still serving
     Drain(orders::DrainArguments),
+    /// Put touchline beside the backend in Kubernetes manifests
+    Inject(inject::InjectArguments),
+    /// Take touchline out of Kubernetes manifests again
+    Uninject(inject::UninjectArguments),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
 }
@@ -92,6 +97,8 @@ pub fn main() -> ExitCode {
         }
         Command::Purge(arguments) => orders::purge(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Drain(arguments) => orders::drain(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
+        Command::Inject(arguments) => inject::inject(&arguments, &mut io::stdin(), (&mut out, &mut err)),
+        Command::Uninject(arguments) => inject::uninject(&arguments, &mut io::stdin(), (&mut out, &mut err)),
         Command::Schema => schema::schema(&mut out).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };
     result.unwrap_or_else(|error| {
