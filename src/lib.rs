@@ -10,6 +10,7 @@ pub mod claude;
 pub mod cli;
 pub mod config;
 pub mod ingress;
+pub mod inject;
 pub mod net;
 pub mod telemetry;
 pub mod upstream;

@@ -35,9 +35,10 @@ fn without_arguments_it_says_how_it_is_used() {
 
     assert_eq!(code, Some(2));
     let said = out + &err;
-    for word in
-        ["run", "demo", "check", "explain", "advise", "top", "tap", "stat", "purge", "drain", "schema"]
-    {
+    for word in [
+        "run", "demo", "check", "explain", "advise", "top", "tap", "stat", "purge", "drain", "inject",
+        "uninject", "schema",
+    ] {
         assert!(said.contains(word), "{word}: {said}");
     }
 }
@@ -57,6 +58,8 @@ fn every_command_explains_itself() {
         &["stat", "--help"],
         &["purge", "--help"],
         &["drain", "--help"],
+        &["inject", "--help"],
+        &["uninject", "--help"],
     ] {
         let (code, out, err) = run(command);
 

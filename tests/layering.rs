@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("postgrest", &["config", "telemetry", "net", "upstream"]),
     ("postgres", &["config", "telemetry", "net"]),
     ("admin", &["config", "telemetry", "net"]),
+    ("inject", &["config"]),
 ];
 
 /// What puts the modules together may import all of them.

@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod demo;
 mod explain;
+mod inject;
 mod live;
 mod orders;
 mod run;
@@ -51,6 +52,10 @@ enum Command {
     Purge(orders::PurgeArguments),
     /// Take a running touchline out of service: no longer ready, but still serving
     Drain(orders::DrainArguments),
+    /// Put touchline beside the backend in Kubernetes manifests
+    Inject(inject::InjectArguments),
+    /// Take touchline out of Kubernetes manifests again
+    Uninject(inject::UninjectArguments),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
 }
@@ -97,6 +102,8 @@ pub fn main() -> ExitCode {
             let is_watched = out.is_terminal();
             orders::drain(&arguments, is_watched, &mut out).map(|()| ExitCode::SUCCESS)
         }
+        Command::Inject(arguments) => inject::inject(&arguments, &mut io::stdin(), (&mut out, &mut err)),
+        Command::Uninject(arguments) => inject::uninject(&arguments, &mut io::stdin(), (&mut out, &mut err)),
         Command::Schema => schema::schema(&mut out).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };
     result.unwrap_or_else(|error| {

@@ -48,19 +48,30 @@ pub fn load_file(path: &Path) -> Result<Loaded, Problems> {
         Err(found) => return Err(Problems::new(vec![Source::new(&name, "").problem(found)])),
     };
     match std::str::from_utf8(&bytes) {
-        Ok(text) => load(&name, &folder, text, &variable),
+        Ok(text) => load(&name, Some(&folder), text, &variable),
         Err(error) => Err(not_text(&name, &bytes, error.valid_up_to())),
     }
 }
 
 /// Checks the text of a file with this name; `env` looks up variables.
 pub fn load_str(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
-    load(name, &Folder::of(Path::new(name)), text, env)
+    load(name, Some(&Folder::of(Path::new(name))), text, env)
 }
 
+/// As [`load_str`], for a file that is to run elsewhere: the files of secrets and keys that it names are not here, and
+/// are not read.
+pub fn load_for_elsewhere(
+    name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    load(name, None, text, env)
+}
+
+/// The files that the configuration names are read where its folder is told.
 fn load(
     name: &str,
-    folder: &Folder,
+    folder: Option<&Folder>,
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Problems> {
@@ -79,8 +90,10 @@ fn load(
     let mut files = Vec::new();
     let config = match build(value) {
         Ok(mut config) => {
-            problems.extend(read_secrets(&mut config, folder, &root, &mut broken, &mut files));
-            problems.extend(read_keys(&mut config, name, &root, &mut broken));
+            if let Some(folder) = folder {
+                problems.extend(read_secrets(&mut config, folder, &root, &mut broken, &mut files));
+                problems.extend(read_keys(&mut config, name, &root, &mut broken));
+            }
             problems.extend(rules(&config, env, &root, &broken));
             config
         }

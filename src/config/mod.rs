@@ -81,7 +81,7 @@ pub use self::{
     ingress::{Ingress, Underscores},
     jwks::{Jwks, VerifyingKey},
     limits::{Http2Limits, Limits, UpgradeLimits},
-    load::{Loaded, load_file, load_str, variable},
+    load::{Loaded, load_file, load_for_elsewhere, load_str, variable},
     models::{
         Date, Effort, FastPrice, Generation, ModelEntry, Models, OverPrice, PriceRow, Sampling, ThinkingType,
     },
