@@ -23,7 +23,7 @@ pub fn brief_yaml(route: &Route) -> String {
 }
 
 /// Takes out of an object what another has with the same value.
-fn prune(value: &mut Value, plain: &Value) {
+pub(super) fn prune(value: &mut Value, plain: &Value) {
     let (Some(members), Some(plain)) = (value.as_object_mut(), plain.as_object()) else { return };
     members.retain(|name, member| {
         let Some(plain) = plain.get(name) else { return !member.is_null() };

@@ -133,6 +133,22 @@ fn build(value: Value) -> Result<Config, Found> {
 
 fn read_secrets(config: &mut Config, name: &str, root: &Node, broken: &mut Vec<YamlPath>) -> Vec<Found> {
     let base = Path::new(name).parent().unwrap_or(Path::new(""));
+    let mut problems = Vec::new();
+    for (path, secret) in secrets(config) {
+        if broken.iter().any(|lost| path.holds(lost)) {
+            continue;
+        }
+        if let Err(error) = secret.resolve(base) {
+            let mark = root.locate_key(&path);
+            problems.push(Found { hint: error.hint, ..Found::error(&path, mark, error.message) });
+            broken.push(path);
+        }
+    }
+    problems
+}
+
+/// Every secret that a configuration has, with its place.
+pub(super) fn secrets(config: &mut Config) -> Vec<(YamlPath, &mut Secret)> {
     let admin =
         config.admin.on_mut().and_then(|admin| admin.token.as_mut()).map(|token| ("admin.token", token));
     let control = config
@@ -140,7 +156,6 @@ fn read_secrets(config: &mut Config, name: &str, root: &Node, broken: &mut Vec<Y
         .on_mut()
         .and_then(|control| control.token.as_mut())
         .map(|token| ("control.token", token));
-    let mut problems = Vec::new();
     let redis = config.cache.redis.password.as_mut().map(|secret| ("cache.redis.password", secret));
     let sentinel =
         config.cache.redis.sentinel_password.as_mut().map(|secret| ("cache.redis.sentinel_password", secret));
@@ -161,17 +176,7 @@ fn read_secrets(config: &mut Config, name: &str, root: &Node, broken: &mut Vec<Y
     });
     let otlp = config.telemetry.otlp.as_mut().and_then(|otlp| otlp.authorization.as_mut());
     let otlp = otlp.map(|secret| (YamlPath::at("telemetry.otlp.authorization"), secret));
-    for (path, secret) in secrets.chain(receivers).chain(otlp) {
-        if broken.iter().any(|lost| path.holds(lost)) {
-            continue;
-        }
-        if let Err(error) = secret.resolve(base) {
-            let mark = root.locate_key(&path);
-            problems.push(Found { hint: error.hint, ..Found::error(&path, mark, error.message) });
-            broken.push(path);
-        }
-    }
-    problems
+    secrets.chain(receivers).chain(otlp).collect()
 }
 
 /// Reads the files of keys that identities are verified with.

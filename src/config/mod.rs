@@ -12,10 +12,12 @@ mod alert_rules;
 mod alerts;
 mod budget;
 mod cache;
+mod changes;
 mod check;
 mod claude;
 mod effective;
 mod error;
+mod flow;
 mod host;
 mod identity;
 mod ingress;
@@ -65,6 +67,7 @@ pub use self::{
     },
     budget::{Budget, BudgetBy},
     cache::{Cache, CacheMode, MemoryTier, Profile},
+    changes::{Change, changes},
     claude::{
         AnswerHeaders, Answers, ApiAddress, Capabilities, Claude, ClaudeMode, ClaudeRetries, ClaudeRoute,
         ClaudeTimeouts, ContextMode, ContextWindow, Conversations, Gate, Hold, Inspect, Moves, Preference,
@@ -73,6 +76,7 @@ pub use self::{
     },
     effective::{brief_yaml, effective_yaml},
     error::ValueError,
+    flow::flow_yaml,
     host::{cpu_quota, host_name},
     identity::{Algorithm, Credential, Identity, KeysFile},
     ingress::{Ingress, Underscores},
