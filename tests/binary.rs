@@ -91,7 +91,7 @@ fn a_bad_configuration_is_refused_with_all_that_is_wrong_with_it() {
     for command in ["run", "check"] {
         let (code, out, err) = run(&[command, "-c", &path]);
 
-        assert_eq!((code, out.as_str()), (Some(2), ""), "{command}");
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{command}");
         for word in [
             "did you mean `ingress`?",
             "ingress.upstream.connect",
@@ -110,7 +110,7 @@ fn a_bad_configuration_is_refused_with_all_that_is_wrong_with_it() {
 fn a_missing_configuration_is_refused_by_name() {
     let (code, _, err) = run(&["run", "-c", "/nowhere/proxy.yaml"]);
 
-    assert_eq!(code, Some(2));
+    assert_eq!(code, Some(1));
     assert!(err.contains("/nowhere/proxy.yaml") && err.contains("no such file"), "{err}");
 }
 

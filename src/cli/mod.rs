@@ -5,8 +5,10 @@ mod check;
 mod client;
 mod demo;
 mod explain;
+mod file;
 mod live;
 mod orders;
+mod report;
 mod run;
 mod schema;
 
@@ -71,7 +73,9 @@ pub fn main() -> ExitCode {
             let terminal = demo::Terminal::of(out.is_terminal(), &config::variable);
             demo::run(&arguments, terminal, &mut out).map(|()| ExitCode::SUCCESS)
         }
-        Command::Check(arguments) => check::check(&arguments, &mut out, &mut err).map_err(Into::into),
+        Command::Check(arguments) => {
+            check::check(&arguments, &mut io::stdin().lock(), &mut out, &mut err).map_err(Into::into)
+        }
         Command::Explain(arguments) => {
             let terminal = demo::Terminal::of(out.is_terminal(), &config::variable);
             let look = explain::Look::of(terminal.colour, &config::variable);

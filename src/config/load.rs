@@ -1,6 +1,10 @@
 //! From a file's name to a checked configuration, or to all that is wrong with it.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs,
+    io::{self, Read},
+    path::Path,
+};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -35,14 +39,23 @@ pub struct Loaded {
 
 /// Reads and checks a file; variables come from the environment of the process.
 pub fn load_file(path: &Path) -> Result<Loaded, Problems> {
+    load_str(&path.display().to_string(), &read_file(path)?, &variable)
+}
+
+/// Reads the text of a file.
+pub fn read_file(path: &Path) -> Result<String, Problems> {
     let name = path.display().to_string();
-    let bytes = match read(path) {
-        Ok(bytes) => bytes,
-        Err(found) => return Err(Problems::new(vec![Source::new(&name, "").problem(found)])),
-    };
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => load_str(&name, text, &variable),
-        Err(error) => Err(not_text(&name, &bytes, error.valid_up_to())),
+    read(path).map_err(|found| unread(&name, found)).and_then(|bytes| text_of(&name, bytes))
+}
+
+/// Reads the text of what has no path, such as standard input; problems call it by this name.
+pub fn read_input(name: &str, input: &mut dyn Read) -> Result<String, Problems> {
+    let mut bytes = Vec::new();
+    let refuse = |message: String| unread(name, Found::error("", Mark::default(), message));
+    match input.take(MAX_FILE + 1).read_to_end(&mut bytes) {
+        Ok(length) if length as u64 > MAX_FILE => Err(refuse("it is larger than 1MiB".to_owned())),
+        Ok(_) => text_of(name, bytes),
+        Err(error) => Err(refuse(format!("reading it failed: {error}"))),
     }
 }
 
@@ -112,6 +125,17 @@ fn read(path: &Path) -> Result<Vec<u8>, Found> {
 )]
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+fn unread(name: &str, found: Found) -> Problems {
+    Problems::new(vec![Source::new(name, "").problem(found)])
+}
+
+fn text_of(name: &str, bytes: Vec<u8>) -> Result<String, Problems> {
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        not_text(name, error.as_bytes(), valid)
+    })
 }
 
 /// Says where a file stops being UTF-8.

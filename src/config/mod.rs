@@ -74,7 +74,7 @@ pub use self::{
         Preferences, PromptCache, PromptCacheMode, PromptCacheTtl, ResponseCache, Rewrite, RewriteThinking,
         Tiers,
     },
-    effective::{brief_yaml, effective_yaml},
+    effective::{Written, brief_yaml, effective_yaml},
     error::ValueError,
     flow::flow_yaml,
     host::{cpu_quota, host_name},
@@ -82,7 +82,7 @@ pub use self::{
     ingress::{Ingress, Underscores},
     jwks::{Jwks, VerifyingKey},
     limits::{Http2Limits, Limits, UpgradeLimits},
-    load::{Loaded, load_file, load_str, variable},
+    load::{Loaded, load_file, load_str, read_file, read_input, variable},
     models::{
         Date, Effort, FastPrice, Generation, ModelEntry, Models, OverPrice, PriceRow, Sampling, ThinkingType,
     },

@@ -1,3 +1,5 @@
+//! What is told of two configurations, and what is not.
+
 use std::{fs, path::Path};
 
 use serde_json::json;
