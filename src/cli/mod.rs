@@ -4,6 +4,7 @@ mod advise;
 mod check;
 mod client;
 mod demo;
+mod diff;
 mod explain;
 mod file;
 mod live;
@@ -37,6 +38,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Check a configuration and say everything that is wrong with it
     Check(check::CheckArgs),
+    /// Say what differs between two configurations, and what of it needs a restart
+    Diff(diff::Arguments),
     /// Say why a URL is cached, or why it is not; or which model answers a call to Claude
     Explain(explain::Arguments),
     /// Say what a running touchline that observes would cache, for how long, as routes to paste
@@ -75,6 +78,9 @@ pub fn main() -> ExitCode {
         }
         Command::Check(arguments) => {
             check::check(&arguments, &mut io::stdin().lock(), &mut out, &mut err).map_err(Into::into)
+        }
+        Command::Diff(arguments) => {
+            diff::diff(&arguments, &mut io::stdin().lock(), &mut out, &mut err).map_err(Into::into)
         }
         Command::Explain(arguments) => {
             let terminal = demo::Terminal::of(out.is_terminal(), &config::variable);
