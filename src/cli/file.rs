@@ -7,6 +7,9 @@ use crate::config::{self, Loaded, Problems};
 /// The exit code of a configuration with errors.
 pub(super) const REFUSED: u8 = 1;
 
+/// The exit code of a command line that is not understood, also where that shows only later.
+pub(super) const USAGE: u8 = 2;
+
 /// The file that is read when none is named.
 pub(super) const USUAL: &str = "proxy.yaml";
 

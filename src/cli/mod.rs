@@ -40,7 +40,7 @@ enum Command {
     Check(check::CheckArgs),
     /// Say what differs between two configurations, and what of it needs a restart
     Diff(diff::Arguments),
-    /// Say why a URL is cached, or why it is not; or which model answers a call to Claude
+    /// Say why a URL is cached, or why it is not; what a key does; or which model answers a call to Claude
     Explain(explain::Arguments),
     /// Say what a running touchline that observes would cache, for how long, as routes to paste
     Advise(advise::Arguments),

@@ -22,6 +22,7 @@ mod host;
 mod identity;
 mod ingress;
 mod jwks;
+mod key;
 mod limits;
 mod load;
 mod models;
@@ -81,6 +82,7 @@ pub use self::{
     identity::{Algorithm, Credential, Identity, KeysFile},
     ingress::{Ingress, Underscores},
     jwks::{Jwks, VerifyingKey},
+    key::{KeyDoc, KeyLine, KeyWord, describe_key},
     limits::{Http2Limits, Limits, UpgradeLimits},
     load::{Loaded, load_file, load_str, read_file, read_input, variable},
     models::{
