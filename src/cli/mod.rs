@@ -10,6 +10,7 @@ mod file;
 mod live;
 mod orders;
 mod report;
+mod routes;
 mod run;
 mod schema;
 
@@ -42,6 +43,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Say why a URL is cached, or why it is not; what a key does; or which model answers a call to Claude
     Explain(explain::Arguments),
+    /// Say what the routes of a configuration make of requests, without a running touchline or a backend
+    Routes(routes::Arguments),
     /// Say what a running touchline that observes would cache, for how long, as routes to paste
     Advise(advise::Arguments),
     /// Show what a running touchline sees, on a screen that lives
@@ -86,6 +89,11 @@ pub fn main() -> ExitCode {
             let terminal = demo::Terminal::of(out.is_terminal(), &config::variable);
             let look = explain::Look::of(terminal.colour, &config::variable);
             explain::explain(&arguments, look, &mut out, &mut err)
+        }
+        Command::Routes(arguments) => {
+            let terminal = demo::Terminal::of(out.is_terminal(), &config::variable);
+            let look = explain::Look::of(terminal.colour, &config::variable);
+            routes::routes(&arguments, look, (&mut io::stdin().lock(), &mut out, &mut err))
         }
         Command::Advise(arguments) => advise::advise(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Top(arguments) => {

@@ -24,6 +24,8 @@ pub enum Said {
     Route,
     /// The section `cache`.
     Cache,
+    /// The section `ingress`.
+    Ingress,
     /// Nobody.
     Default,
 }
