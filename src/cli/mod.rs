@@ -9,6 +9,7 @@ mod explain;
 mod file;
 mod live;
 mod orders;
+mod probe;
 mod report;
 mod routes;
 mod run;
@@ -57,6 +58,8 @@ enum Command {
     Purge(orders::PurgeArguments),
     /// Take a running touchline out of service: no longer ready, but still serving
     Drain(orders::DrainArguments),
+    /// Get a URL and say by the exit code whether the answer is 2xx, for probes and hooks
+    Probe(probe::Arguments),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
 }
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         }
         Command::Purge(arguments) => orders::purge(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Drain(arguments) => orders::drain(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
+        Command::Probe(arguments) => probe::probe(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Schema => schema::schema(&mut out).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };
     result.unwrap_or_else(|error| {
