@@ -7,6 +7,7 @@ mod demo;
 mod diff;
 mod explain;
 mod file;
+mod generate;
 mod live;
 mod orders;
 mod probe;
@@ -20,7 +21,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config;
 
@@ -62,6 +63,10 @@ enum Command {
     Probe(probe::Arguments),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
+    /// Print completions for a shell
+    Completions(generate::CompletionsArguments),
+    /// Print the manual page
+    Man(generate::ManArguments),
 }
 
 /// Runs the command line of this process.
@@ -115,6 +120,13 @@ pub fn main() -> ExitCode {
         Command::Drain(arguments) => orders::drain(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Probe(arguments) => probe::probe(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Schema => schema::schema(&mut out).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::Completions(arguments) => {
+            let written = generate::completions(&arguments, CommandLine::command(), &mut out);
+            written.map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
+        Command::Man(arguments) => {
+            generate::man(&arguments, CommandLine::command(), &mut out).map(|()| ExitCode::SUCCESS)
+        }
     };
     result.unwrap_or_else(|error| {
         let _ = writeln!(err, "touchline: {error:#}");
