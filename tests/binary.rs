@@ -35,9 +35,24 @@ fn without_arguments_it_says_how_it_is_used() {
 
     assert_eq!(code, Some(2));
     let said = out + &err;
-    for word in
-        ["run", "demo", "check", "explain", "advise", "top", "tap", "stat", "purge", "drain", "schema"]
-    {
+    for word in [
+        "run",
+        "demo",
+        "check",
+        "diff",
+        "explain",
+        "routes",
+        "advise",
+        "top",
+        "tap",
+        "stat",
+        "purge",
+        "drain",
+        "probe",
+        "schema",
+        "completions",
+        "man",
+    ] {
         assert!(said.contains(word), "{word}: {said}");
     }
 }
@@ -49,7 +64,13 @@ fn every_command_explains_itself() {
         &["run", "--help"],
         &["demo", "--help"],
         &["check", "--help"],
+        &["diff", "--help"],
+        &["routes", "--help"],
+        &["routes", "test", "--help"],
+        &["probe", "--help"],
         &["schema", "--help"],
+        &["completions", "--help"],
+        &["man", "--help"],
         &["explain", "--help"],
         &["advise", "--help"],
         &["top", "--help"],

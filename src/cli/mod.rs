@@ -11,6 +11,7 @@ mod generate;
 mod live;
 mod orders;
 mod probe;
+mod reference;
 mod report;
 mod routes;
 mod run;
@@ -25,9 +26,18 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config;
 
+pub use reference::reference_markdown;
+
 /// A sidecar that caches, times and watches the HTTP backend beside it.
 #[derive(Debug, Parser)]
 #[command(name = "touchline", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "Examples:
+  touchline check proxy.yaml
+  touchline run --config proxy.yaml
+  touchline explain http://coach.example/api/challenges
+  touchline top
+
+Exit codes: 0 if all is well, 1 if something is wrong, 2 if the command is not understood. A command that has others says so.")]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -62,6 +72,8 @@ enum Command {
     /// Get a URL and say by the exit code whether the answer is 2xx, for probes and hooks
     Probe(probe::Arguments),
     /// Print the JSON Schema of the configuration, for editors
+    #[command(after_help = "Examples:
+  touchline schema > proxy.schema.json")]
     Schema,
     /// Print completions for a shell
     Completions(generate::CompletionsArguments),
@@ -133,3 +145,6 @@ pub fn main() -> ExitCode {
         ExitCode::FAILURE
     })
 }
+
+#[cfg(test)]
+mod tests;

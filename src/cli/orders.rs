@@ -24,6 +24,11 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Arguments of `touchline purge`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  touchline purge --url /api/challenges
+  touchline purge --tag 'session:*' --soft       served as stale while a fresh answer is fetched
+  touchline purge --route '/api/session/{session_id}'
+  touchline purge --all -c /etc/touchline/proxy.yaml")]
 pub(crate) struct PurgeArguments {
     #[command(flatten)]
     scope: Scope,
@@ -59,6 +64,9 @@ struct Scope {
 
 /// Arguments of `touchline drain`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  touchline drain
+  touchline drain --wait 15s                     as the preStop hook of a pod")]
 pub(crate) struct DrainArguments {
     /// Return only after this time, such as 15s: load balancers need a moment to notice
     #[arg(long, value_name = "TIME", value_parser = config::parse_duration)]

@@ -32,6 +32,7 @@ mod claude_matrix;
 mod claude_money;
 mod claude_tls;
 mod client_aborts;
+mod commands;
 mod connections;
 mod explain;
 mod forwarding;
