@@ -36,8 +36,24 @@ fn without_arguments_it_says_how_it_is_used() {
     assert_eq!(code, Some(2));
     let said = out + &err;
     for word in [
-        "run", "demo", "check", "explain", "advise", "top", "tap", "stat", "purge", "drain", "inject",
-        "uninject", "schema",
+        "run",
+        "demo",
+        "check",
+        "diff",
+        "explain",
+        "routes",
+        "advise",
+        "top",
+        "tap",
+        "stat",
+        "purge",
+        "drain",
+        "inject",
+        "uninject",
+        "probe",
+        "schema",
+        "completions",
+        "man",
     ] {
         assert!(said.contains(word), "{word}: {said}");
     }
@@ -50,7 +66,13 @@ fn every_command_explains_itself() {
         &["run", "--help"],
         &["demo", "--help"],
         &["check", "--help"],
+        &["diff", "--help"],
+        &["routes", "--help"],
+        &["routes", "test", "--help"],
+        &["probe", "--help"],
         &["schema", "--help"],
+        &["completions", "--help"],
+        &["man", "--help"],
         &["explain", "--help"],
         &["advise", "--help"],
         &["top", "--help"],
@@ -94,7 +116,7 @@ fn a_bad_configuration_is_refused_with_all_that_is_wrong_with_it() {
     for command in ["run", "check"] {
         let (code, out, err) = run(&[command, "-c", &path]);
 
-        assert_eq!((code, out.as_str()), (Some(2), ""), "{command}");
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{command}");
         for word in [
             "did you mean `ingress`?",
             "ingress.upstream.connect",
@@ -113,7 +135,7 @@ fn a_bad_configuration_is_refused_with_all_that_is_wrong_with_it() {
 fn a_missing_configuration_is_refused_by_name() {
     let (code, _, err) = run(&["run", "-c", "/nowhere/proxy.yaml"]);
 
-    assert_eq!(code, Some(2));
+    assert_eq!(code, Some(1));
     assert!(err.contains("/nowhere/proxy.yaml") && err.contains("no such file"), "{err}");
 }
 

@@ -5,7 +5,7 @@
 use std::{env, fs, path::Path};
 
 use proptest::{prelude::*, sample::Index};
-use touchline::config::{self, Severity};
+use touchline::config::{self, Severity, Written};
 
 const FOLDER: &str = "tests/golden/config";
 
@@ -86,18 +86,23 @@ fn secrets_come_from_files_beside_the_configuration() {
     let token = loaded.config.control.on().and_then(|control| control.token.as_ref()).unwrap();
     assert_eq!(token.expose(), "hunter2");
     assert!(!format!("{:?}", loaded.config).contains("hunter2"));
-    assert!(!config::effective_yaml(&loaded.config).contains("hunter2"));
+    let text = fs::read_to_string(&file).unwrap();
+    let written = Written { name: "proxy.yaml", text: &text, env: &|_| None };
+    assert!(!config::effective_yaml(&loaded.config, written).contains("hunter2"));
     assert!(loaded.warnings.is_empty());
 }
 
 #[test]
 fn the_effective_configuration_loads_to_itself() {
-    let text = fs::read_to_string("proxy.yaml").unwrap();
-    let first = config::load_str("proxy.yaml", &text, &environment).unwrap().config;
+    for file in ["proxy.yaml", "examples/claude.yaml", "examples/minimal.yaml"] {
+        let text = fs::read_to_string(file).unwrap();
+        let first = config::load_str(file, &text, &environment).unwrap().config;
 
-    let again = config::load_str("effective", &config::effective_yaml(&first), &environment).unwrap().config;
+        let printed = config::effective_yaml(&first, Written { name: file, text: &text, env: &environment });
+        let again = config::load_str("effective", &printed, &environment).unwrap().config;
 
-    assert_eq!(first, again);
+        assert_eq!(first, again, "{printed}");
+    }
 }
 
 #[test]

@@ -27,6 +27,11 @@ fn the_schema_is_current() {
 }
 
 #[test]
+fn the_reference_of_commands_is_current() {
+    is_current("docs/cli.md", &touchline::cli::reference_markdown());
+}
+
+#[test]
 fn the_reasons_are_current() {
     is_current("docs/reasons.md", &touchline::telemetry::reasons_markdown());
 }

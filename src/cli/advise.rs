@@ -17,6 +17,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Arguments of `touchline advise`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  touchline advise                               routes to paste into proxy.yaml
+  touchline advise --admin 127.0.0.1:9090 --json")]
 pub(crate) struct Arguments {
     /// The configuration of the running touchline, which names its admin listener and token; without it proxy.yaml, and
     /// where there is none 127.0.0.1:9090

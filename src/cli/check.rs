@@ -1,60 +1,100 @@
 //! `touchline check`: every problem of a file at once, or a summary of what it sets.
 
 use std::{
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::Args;
 
+use super::{
+    file::{self, File, REFUSED, USUAL},
+    report::{self, Output},
+};
 use crate::{
-    config::{self, CacheMode, Config, Ingress, Loaded, Route},
+    config::{self, CacheMode, Config, Ingress, Loaded, Route, Written},
     telemetry::alerts::try_rules,
 };
 
-/// The exit code of a configuration that is refused.
-const REFUSED: u8 = 2;
-
 /// Arguments of `touchline check`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  touchline check                                proxy.yaml of this folder
+  touchline check deploy/proxy.yaml --effective
+  helm template coach charts/coach --show-only templates/proxy.yaml | touchline check -
+  touchline check proxy.yaml --output github     in a workflow, beside the code
+  touchline check proxy.yaml --alerts samples.yaml
+
+Exit codes: 0 if it is valid, 1 if it has errors or samples do not fire as expected, 2 if the command is not understood.")]
 pub(crate) struct CheckArgs {
-    /// The configuration to check
-    #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]
-    pub(crate) config: PathBuf,
-    /// Print the configuration in force as YAML, with every default; secrets print as ***
+    /// The configuration to check; - reads it from standard input [default: proxy.yaml]
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub(crate) file: Option<PathBuf>,
+    /// The same, for those who are used to it
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print the configuration in force as YAML: every value, and behind it whether it is the default or which line or
+    /// variable it comes from; secrets print as ***
     #[arg(long)]
     pub(crate) effective: bool,
     /// Run its alert rules over written samples, and exit with 1 when they do not fire as expected
     #[arg(long, value_name = "SAMPLES", conflicts_with = "effective")]
     pub(crate) alerts: Option<PathBuf>,
+    /// How to print problems
+    #[arg(short, long, value_enum, value_name = "FORM", default_value_t = Output::Text, conflicts_with_all = ["effective", "alerts"])]
+    pub(crate) output: Output,
 }
 
-/// Checks the file. Problems go to `err`, the summary and the configuration in force to `out`.
-pub(crate) fn check(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<ExitCode> {
-    let loaded = match config::load_file(&args.config) {
-        Ok(loaded) => loaded,
+/// Checks a configuration. As text, problems go to `err`, the summary and the configuration in force to `out`; in other
+/// forms problems go to `out`, and nothing else does.
+pub(crate) fn check(
+    args: &CheckArgs,
+    input: &mut dyn Read,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<ExitCode> {
+    let path = args.file.as_deref().or(args.config.as_deref()).unwrap_or(Path::new(USUAL));
+    let file = match file::open(path, input) {
+        Ok(file) => file,
         Err(problems) => {
-            writeln!(err, "{problems}")?;
+            match args.output {
+                Output::Text => writeln!(err, "{problems}")?,
+                Output::Json => report::json(&problems, out)?,
+                Output::Github => report::github(&problems, out)?,
+            }
             return Ok(ExitCode::from(REFUSED));
         }
     };
-    for warning in &loaded.warnings {
-        writeln!(err, "{warning}\n")?;
+    let warnings = &file.loaded.warnings;
+    match args.output {
+        Output::Text => {
+            for warning in warnings {
+                writeln!(err, "{warning}\n")?;
+            }
+        }
+        Output::Json => return report::json(warnings, out).map(|()| ExitCode::SUCCESS),
+        Output::Github => return report::github(warnings, out).map(|()| ExitCode::SUCCESS),
     }
-    if let Some(samples) = &args.alerts {
-        return try_alerts(&loaded, samples, out, err);
+    match &args.alerts {
+        Some(samples) => try_alerts(&file.loaded, samples, out, err),
+        None => sum_up(&file, args.effective, out).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// Says that a configuration is valid, and what it comes to.
+fn sum_up(file: &File, is_effective: bool, out: &mut dyn Write) -> io::Result<()> {
     // As comments above the YAML the summary leaves the output loadable.
-    let margin = if args.effective { "# " } else { "" };
-    writeln!(out, "{margin}{} is valid", args.config.display())?;
-    for line in summary(&loaded) {
+    let margin = if is_effective { "# " } else { "" };
+    writeln!(out, "{margin}{} is valid", file.name)?;
+    for line in summary(&file.loaded) {
         writeln!(out, "{margin}  {line}")?;
     }
-    if args.effective {
-        out.write_all(config::effective_yaml(&loaded.config).as_bytes())?;
+    if is_effective {
+        let written = Written { name: &file.name, text: &file.text, env: &config::variable };
+        out.write_all(config::effective_yaml(&file.loaded.config, written).as_bytes())?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Runs the alert rules over samples.
@@ -146,13 +186,23 @@ fn token(is_set: bool) -> &'static str {
 mod tests {
     use super::*;
 
-    fn run(text: &str, effective: bool) -> (ExitCode, String, String) {
+    fn arguments(config: PathBuf) -> CheckArgs {
+        CheckArgs { file: Some(config), config: None, effective: false, alerts: None, output: Output::Text }
+    }
+
+    fn run_with(text: &str, change: impl FnOnce(&mut CheckArgs)) -> (ExitCode, String, String) {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("proxy.yaml");
         std::fs::write(&config, text).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = check(&CheckArgs { config, effective, alerts: None }, &mut out, &mut err).unwrap();
+        let mut arguments = arguments(config);
+        change(&mut arguments);
+        let code = check(&arguments, &mut text.as_bytes(), &mut out, &mut err).unwrap();
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    fn run(text: &str, effective: bool) -> (ExitCode, String, String) {
+        run_with(text, |arguments| arguments.effective = effective)
     }
 
     #[test]
@@ -176,11 +226,39 @@ mod tests {
         let (_, out, _) = run(text, true);
 
         assert!(!out.contains("hunter2"));
-        assert!(out.contains("first_byte: 30s"), "{out}");
+        assert!(out.contains("    first_byte: 30s  # default\n"), "{out}");
+        assert!(out.contains("/proxy.yaml:3\n"), "{out}");
+        assert!(config::load_str("again", &out.replace("\"***\"", "x"), &|_| None).is_ok(), "{out}");
+    }
+
+    #[test]
+    fn a_dash_reads_standard_input() {
+        let (code, out, _) = run_with("version: 1\n", |arguments| arguments.file = Some("-".into()));
+        let (refused, _, err) = run_with("version: 2\n", |arguments| arguments.file = Some("-".into()));
+
+        assert_eq!(code, ExitCode::SUCCESS);
+        assert!(out.starts_with("stdin is valid"), "{out}");
+        assert_eq!(refused, ExitCode::FAILURE);
+        assert!(err.contains("--> stdin:1:10"), "{err}");
+        let large = "#".repeat((1 << 20) + 1);
         assert!(
-            config::load_str("again", &out.replace("'***'", "x").replace("\"***\"", "x"), &|_| None).is_ok(),
-            "{out}"
+            run_with(&large, |arguments| arguments.file = Some("-".into())).2.contains("larger than 1MiB")
         );
+    }
+
+    #[test]
+    fn programs_get_problems_and_nothing_else() {
+        let (code, out, err) =
+            run_with("version: 1\ningres: {}\n", |arguments| arguments.output = Output::Json);
+        let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((code, err.as_str()), (ExitCode::FAILURE, ""));
+        assert_eq!((&value[0]["line"], &value[0]["severity"]), (&2.into(), &"error".into()));
+
+        let warned = "version: 1\nadmin: { token: hunter2 }\n";
+        let (code, out, err) = run_with(warned, |arguments| arguments.output = Output::Github);
+        assert_eq!((code, err.as_str()), (ExitCode::SUCCESS, ""));
+        assert!(out.starts_with("::warning file=") && !out.contains("hunter2"), "{out}");
+        assert_eq!(run_with("version: 1\n", |arguments| arguments.output = Output::Json).1, "[]\n");
     }
 
     #[test]
@@ -192,8 +270,8 @@ mod tests {
         let try_with = |text: &str| {
             std::fs::write(&samples, text).unwrap();
             let (mut out, mut err) = (Vec::new(), Vec::new());
-            let args = CheckArgs { config: config.clone(), effective: false, alerts: Some(samples.clone()) };
-            let code = check(&args, &mut out, &mut err).unwrap();
+            let args = CheckArgs { alerts: Some(samples.clone()), ..arguments(config.clone()) };
+            let code = check(&args, &mut io::empty(), &mut out, &mut err).unwrap();
             (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
         };
 
@@ -211,10 +289,10 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_file_is_refused_with_exit_code_2() {
+    fn a_bad_file_is_refused_with_exit_code_1() {
         let (code, out, err) = run("version: 1\ningres: {}\n", false);
 
-        assert_eq!(code, ExitCode::from(2));
+        assert_eq!(code, ExitCode::from(1));
         assert_eq!(out, "");
         assert!(err.contains("did you mean `ingress`?"), "{err}");
     }

@@ -5,6 +5,7 @@
 //! the proxy writes (RFC 9112, section 6: a length, chunks, or the close) and nothing else.
 
 use std::{
+    fmt::Display,
     io::{Error, ErrorKind, Result},
     net::SocketAddr,
     time::Duration,
@@ -21,6 +22,7 @@ use tokio::{
 const DEADLINE: Duration = Duration::from_secs(15);
 const MAX_LINE: u64 = 16 * 1024;
 const MAX_FIELDS: usize = 100;
+const MAX_INTERIM: usize = 16;
 const MAX_BODY: usize = 1024 * 1024;
 
 /// One request.
@@ -51,7 +53,7 @@ impl Call {
         Self { fields, ..self }
     }
 
-    fn head(&self, authority: SocketAddr) -> String {
+    fn head(&self, authority: impl Display) -> String {
         let authorization = self.bearer.as_ref();
         let authorization =
             authorization.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
@@ -104,6 +106,21 @@ impl Client {
     }
 }
 
+/// Sends `call` to a host by its name, on a connection of its own, and reads the status of the answer. The rest of it is
+/// left unread. Whoever calls this sets a deadline.
+pub(super) async fn ask_status((host, port): (&str, u16), authority: &str, call: &Call) -> Result<u16> {
+    let mut connection = BufReader::new(TcpStream::connect((host, port)).await?);
+    connection.write_all(call.head(authority).as_bytes()).await?;
+    for _ in 0..MAX_INTERIM {
+        let status = read_status(&mut connection).await?;
+        if !(100..200).contains(&status) {
+            return Ok(status);
+        }
+        read_fields(&mut connection).await?;
+    }
+    Err(malformed("interim answers"))
+}
+
 async fn open(address: SocketAddr) -> Result<BufReader<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
@@ -134,7 +151,8 @@ async fn exchange(
 /// Reads the first line of an answer and returns its status.
 pub(super) async fn read_status(connection: &mut BufReader<TcpStream>) -> Result<u16> {
     let line = read_line(connection).await?;
-    let code = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+    let rest = line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 "));
+    let code = rest.and_then(|rest| rest.get(..3));
     code.and_then(|code| code.parse().ok()).ok_or_else(|| malformed("status line"))
 }
 

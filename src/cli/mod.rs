@@ -4,10 +4,17 @@ mod advise;
 mod check;
 mod client;
 mod demo;
+mod diff;
 mod explain;
+mod file;
+mod generate;
 mod inject;
 mod live;
 mod orders;
+mod probe;
+mod reference;
+mod report;
+mod routes;
 mod run;
 mod schema;
 mod service;
@@ -18,13 +25,22 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config;
+
+pub use reference::reference_markdown;
 
 /// A sidecar that caches, times and watches the HTTP backend beside it.
 #[derive(Debug, Parser)]
 #[command(name = "touchline", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "Examples:
+  touchline check proxy.yaml
+  touchline run --config proxy.yaml
+  touchline explain http://coach.example/api/challenges
+  touchline top
+
+Exit codes: 0 if all is well, 1 if something is wrong, 2 if the command is not understood. A command that has others says so.")]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -38,8 +54,12 @@ enum Command {
     Demo(demo::Arguments),
     /// Check a configuration and say everything that is wrong with it
     Check(check::CheckArgs),
-    /// Say why a URL is cached, or why it is not; or which model answers a call to Claude
+    /// Say what differs between two configurations, and what of it needs a restart
+    Diff(diff::Arguments),
+    /// Say why a URL is cached, or why it is not; what a key does; or which model answers a call to Claude
     Explain(explain::Arguments),
+    /// Say what the routes of a configuration make of requests, without a running touchline or a backend
+    Routes(routes::Arguments),
     /// Say what a running touchline that observes would cache, for how long, as routes to paste
     Advise(advise::Arguments),
     /// Show what a running touchline sees, on a screen that lives
@@ -56,8 +76,16 @@ enum Command {
     Inject(inject::InjectArguments),
     /// Take touchline out of Kubernetes manifests again
     Uninject(inject::UninjectArguments),
+    /// Get a URL and say by the exit code whether the answer is 2xx, for probes and hooks
+    Probe(probe::Arguments),
     /// Print the JSON Schema of the configuration, for editors
+    #[command(after_help = "Examples:
+  touchline schema > proxy.schema.json")]
     Schema,
+    /// Print completions for a shell
+    Completions(generate::CompletionsArguments),
+    /// Print the manual page
+    Man(generate::ManArguments),
 }
 
 /// Runs the command line of this process.
@@ -78,11 +106,21 @@ pub fn main() -> ExitCode {
             let terminal = demo::Terminal::of(out.is_terminal(), &config::variable);
             demo::run(&arguments, terminal, &mut out).map(|()| ExitCode::SUCCESS)
         }
-        Command::Check(arguments) => check::check(&arguments, &mut out, &mut err).map_err(Into::into),
+        Command::Check(arguments) => {
+            check::check(&arguments, &mut io::stdin().lock(), &mut out, &mut err).map_err(Into::into)
+        }
+        Command::Diff(arguments) => {
+            diff::diff(&arguments, &mut io::stdin().lock(), &mut out, &mut err).map_err(Into::into)
+        }
         Command::Explain(arguments) => {
             let terminal = demo::Terminal::of(out.is_terminal(), &config::variable);
             let look = explain::Look::of(terminal.colour, &config::variable);
             explain::explain(&arguments, look, &mut out, &mut err)
+        }
+        Command::Routes(arguments) => {
+            let terminal = demo::Terminal::of(out.is_terminal(), &config::variable);
+            let look = explain::Look::of(terminal.colour, &config::variable);
+            routes::routes(&arguments, look, (&mut io::stdin().lock(), &mut out, &mut err))
         }
         Command::Advise(arguments) => advise::advise(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Top(arguments) => {
@@ -104,10 +142,21 @@ pub fn main() -> ExitCode {
         }
         Command::Inject(arguments) => inject::inject(&arguments, &mut io::stdin(), (&mut out, &mut err)),
         Command::Uninject(arguments) => inject::uninject(&arguments, &mut io::stdin(), (&mut out, &mut err)),
+        Command::Probe(arguments) => probe::probe(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Schema => schema::schema(&mut out).map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::Completions(arguments) => {
+            let written = generate::completions(&arguments, CommandLine::command(), &mut out);
+            written.map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
+        Command::Man(arguments) => {
+            generate::man(&arguments, CommandLine::command(), &mut out).map(|()| ExitCode::SUCCESS)
+        }
     };
     result.unwrap_or_else(|error| {
         let _ = writeln!(err, "touchline: {error:#}");
         ExitCode::FAILURE
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,11 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Arguments of `touchline purge`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  touchline purge --url /api/challenges
+  touchline purge --tag 'session:*' --soft       served as stale while a fresh answer is fetched
+  touchline purge --route '/api/session/{session_id}'
+  touchline purge --all -c /etc/touchline/proxy.yaml")]
 pub(crate) struct PurgeArguments {
     #[command(flatten)]
     scope: Scope,
@@ -63,6 +68,9 @@ struct Scope {
 
 /// Arguments of `touchline drain`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  touchline drain
+  touchline drain --wait 15s                     as the preStop hook of a pod")]
 pub(crate) struct DrainArguments {
     /// Return only after this time, such as 15s: load balancers need a moment to notice. As a preStop hook it has the pod
     /// stay that long

@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use tracing::{info, warn};
 
-use super::{service::Manager, take_over};
+use super::{file::REFUSED, service::Manager, take_over};
 use crate::{
     app::{App, Surroundings},
     config::{self, Severity, Watched},
@@ -20,11 +20,13 @@ use crate::{
     telemetry::{Sink, log},
 };
 
-/// The exit code of a configuration that is refused.
-const REFUSED: u8 = 2;
-
 /// Arguments of `touchline run`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  touchline run                                  by proxy.yaml of this folder
+  touchline run --config /etc/touchline/proxy.yaml
+
+Exit codes: 0 after a drain, 1 if the configuration has errors or an address is taken, 2 if the command is not understood.")]
 pub(crate) struct Arguments {
     /// The configuration to serve by
     #[arg(short, long, value_name = "FILE", default_value = "proxy.yaml")]

@@ -8,6 +8,8 @@ mod scalar;
 
 use serde_json::{Map, Value};
 
+pub(super) use self::keys::closest;
+
 use super::{
     path::YamlPath,
     problem::{Found, Mark, Severity},

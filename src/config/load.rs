@@ -1,7 +1,8 @@
 //! From a file's name to a checked configuration, or to all that is wrong with it.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -41,15 +42,28 @@ pub struct Loaded {
 
 /// Reads and checks a file; variables come from the environment of the process.
 pub fn load_file(path: &Path) -> Result<Loaded, Problems> {
+    let (name, folder) = (path.display().to_string(), Folder::of(path));
+    load(&name, Some(&folder), &read_at(&name, &folder.file(path))?, &variable)
+}
+
+/// Reads the text of a file.
+pub fn read_file(path: &Path) -> Result<String, Problems> {
     let name = path.display().to_string();
-    let folder = Folder::of(path);
-    let bytes = match read(&folder.file(path)) {
-        Ok(bytes) => bytes,
-        Err(found) => return Err(Problems::new(vec![Source::new(&name, "").problem(found)])),
-    };
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => load(&name, Some(&folder), text, &variable),
-        Err(error) => Err(not_text(&name, &bytes, error.valid_up_to())),
+    read_at(&name, &Folder::of(path).file(path))
+}
+
+fn read_at(name: &str, path: &Path) -> Result<String, Problems> {
+    read(path).map_err(|found| unread(name, found)).and_then(|bytes| text_of(name, bytes))
+}
+
+/// Reads the text of what has no path, such as standard input; problems call it by this name.
+pub fn read_input(name: &str, input: &mut dyn Read) -> Result<String, Problems> {
+    let mut bytes = Vec::new();
+    let refuse = |message: String| unread(name, Found::error("", Mark::default(), message));
+    match input.take(MAX_FILE + 1).read_to_end(&mut bytes) {
+        Ok(length) if length as u64 > MAX_FILE => Err(refuse("it is larger than 1MiB".to_owned())),
+        Ok(_) => text_of(name, bytes),
+        Err(error) => Err(refuse(format!("reading it failed: {error}"))),
     }
 }
 
@@ -146,6 +160,17 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+fn unread(name: &str, found: Found) -> Problems {
+    Problems::new(vec![Source::new(name, "").problem(found)])
+}
+
+fn text_of(name: &str, bytes: Vec<u8>) -> Result<String, Problems> {
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        not_text(name, error.as_bytes(), valid)
+    })
+}
+
 /// Says where a file stops being UTF-8.
 fn not_text(name: &str, bytes: &[u8], valid: usize) -> Problems {
     let before = String::from_utf8_lossy(bytes.get(..valid).unwrap_or_default());
@@ -170,6 +195,23 @@ fn read_secrets(
     broken: &mut Vec<YamlPath>,
     files: &mut Vec<PathBuf>,
 ) -> Vec<Found> {
+    let mut problems = Vec::new();
+    for (path, secret) in secrets(config) {
+        if broken.iter().any(|lost| path.holds(lost)) {
+            continue;
+        }
+        files.extend(secret.file().map(|file| folder.as_written.join(file)));
+        if let Err(error) = secret.resolve(folder) {
+            let mark = root.locate_key(&path);
+            problems.push(Found { hint: error.hint, ..Found::error(&path, mark, error.message) });
+            broken.push(path);
+        }
+    }
+    problems
+}
+
+/// Every secret that a configuration has, with its place.
+pub(super) fn secrets(config: &mut Config) -> Vec<(YamlPath, &mut Secret)> {
     let admin =
         config.admin.on_mut().and_then(|admin| admin.token.as_mut()).map(|token| ("admin.token", token));
     let control = config
@@ -177,7 +219,6 @@ fn read_secrets(
         .on_mut()
         .and_then(|control| control.token.as_mut())
         .map(|token| ("control.token", token));
-    let mut problems = Vec::new();
     let redis = config.cache.redis.password.as_mut().map(|secret| ("cache.redis.password", secret));
     let sentinel =
         config.cache.redis.sentinel_password.as_mut().map(|secret| ("cache.redis.sentinel_password", secret));
@@ -198,18 +239,7 @@ fn read_secrets(
     });
     let otlp = config.telemetry.otlp.as_mut().and_then(|otlp| otlp.authorization.as_mut());
     let otlp = otlp.map(|secret| (YamlPath::at("telemetry.otlp.authorization"), secret));
-    for (path, secret) in secrets.chain(receivers).chain(otlp) {
-        if broken.iter().any(|lost| path.holds(lost)) {
-            continue;
-        }
-        files.extend(secret.file().map(|file| folder.as_written.join(file)));
-        if let Err(error) = secret.resolve(folder) {
-            let mark = root.locate_key(&path);
-            problems.push(Found { hint: error.hint, ..Found::error(&path, mark, error.message) });
-            broken.push(path);
-        }
-    }
-    problems
+    secrets.chain(receivers).chain(otlp).collect()
 }
 
 /// The files of certificates that connections to others are made with. That of Redis is read at the start alone.

@@ -13,14 +13,17 @@ mod alerts;
 mod api_address;
 mod budget;
 mod cache;
+mod changes;
 mod check;
 mod claude;
 mod effective;
 mod error;
+mod flow;
 mod host;
 mod identity;
 mod ingress;
 mod jwks;
+mod key;
 mod limits;
 mod load;
 mod models;
@@ -69,19 +72,22 @@ pub use self::{
     api_address::ApiAddress,
     budget::{Budget, BudgetBy},
     cache::{Cache, CacheMode, MemoryTier, Profile},
+    changes::{Change, changes},
     claude::{
         Capabilities, Claude, ClaudeMode, ClaudeRetries, ClaudeRoute, ClaudeTimeouts, ContextMode,
         ContextWindow, Conversations, Gate, Hold, Inspect, Moves, Preference, Preferences, PromptCache,
         PromptCacheMode, PromptCacheTtl, ResponseCache, Tiers,
     },
-    effective::{brief_yaml, effective_yaml},
+    effective::{Written, brief_yaml, effective_yaml},
     error::ValueError,
+    flow::flow_yaml,
     host::{cpu_quota, host_name, is_in_kubernetes, notify_socket},
     identity::{Algorithm, Credential, Identity, KeysFile},
     ingress::{Ingress, Underscores},
     jwks::{Jwks, VerifyingKey},
+    key::{KeyDoc, KeyLine, KeyWord, describe_key},
     limits::{Http2Limits, Limits, UpgradeLimits},
-    load::{Loaded, load_file, load_for_elsewhere, load_str, variable},
+    load::{Loaded, load_file, load_for_elsewhere, load_str, read_file, read_input, variable},
     models::{
         Date, Effort, FastPrice, Generation, ModelEntry, Models, OverPrice, PriceRow, Sampling, ThinkingType,
     },

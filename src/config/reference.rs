@@ -1,10 +1,14 @@
-//! `docs/configuration.md`, written from the schema and so from the doc comments of the structs.
+//! `docs/configuration.md`, written from the schema and so from the doc comments of the structs. Which keys wait for a
+//! restart comes from `restart`.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::schema::{self, alternatives, is_type, resolve, words};
+use super::{
+    restart::{PLANES, needs_restart},
+    schema::{self, alternatives, is_type, resolve, words},
+};
 
 const INTRODUCTION: &str = r#"# Configuration
 
@@ -23,8 +27,9 @@ ingress:
       cache: { ttl: 30m, public: true }
 ```
 
-- `touchline check -c proxy.yaml` reports every problem of a file at once, with line and column, and exits with 2 if
-  there is one. `--effective` prints the configuration in force, with all defaults.
+- `touchline check proxy.yaml` reports every problem of a file at once, with line and column, and exits with 1 if there
+  is one. `--effective` prints the configuration in force, with all defaults and where each value comes from.
+- `touchline explain cache.memory.size` says what a key does. `touchline diff OLD NEW` says what differs between two files.
 - `touchline schema` prints the JSON Schema, also kept in [`proxy.schema.json`](../proxy.schema.json). With the line
   `# yaml-language-server: $schema=./proxy.schema.json` at its top, editors complete and check the file.
 
@@ -40,24 +45,31 @@ ingress:
   configuration. Nothing prints them.
 - Anchors and aliases (`&name`, `*name`) stand for whole values. Merge keys (`<<`) and tags (`!name`) are refused.
 - **When**: the file is read when touchline starts. `touchline check` says beforehand whether it will be taken.
+- *Restart* stands behind every key that is read then and never again. All others can be applied to a running touchline.
 "#;
 
 /// The reference of all keys, as Markdown.
 pub fn reference_markdown() -> String {
     let schema = schema::root();
-    let mut writer = Writer { root: &schema, text: INTRODUCTION.to_owned() };
+    let mut writer = Writer::new(&schema);
+    writer.text.push_str(INTRODUCTION);
     writer.line("\n## The sections\n");
     writer.table("", &schema);
     writer.sections("", &schema, 2);
     writer.text
 }
 
-struct Writer<'a> {
+pub(super) struct Writer<'a> {
     root: &'a Value,
     text: String,
 }
 
 impl<'a> Writer<'a> {
+    /// A writer for single keys of a schema.
+    pub(super) fn new(root: &'a Value) -> Self {
+        Self { root, text: String::new() }
+    }
+
     fn line(&mut self, line: &str) {
         self.text.push_str(line);
         self.text.push('\n');
@@ -69,6 +81,7 @@ impl<'a> Writer<'a> {
         self.line("|---|---|---|---|");
         for (name, property) in properties(form) {
             let description = self.description(property);
+            let restart = restart_mark(&join(place, name));
             let (kind, default) = match self.section_of(property) {
                 Some((suffix, _)) => {
                     let section = format!("{}{suffix}", join(place, name));
@@ -76,7 +89,7 @@ impl<'a> Writer<'a> {
                 }
                 None => (self.kind(property), default(property)),
             };
-            self.line(&format!("| `{name}` | {kind} | {default} | {description} |"));
+            self.line(&format!("| `{name}` | {kind} | {default} | {description}{restart} |"));
         }
     }
 
@@ -95,7 +108,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The map of keys that a property holds, in a list or by itself; `None` for single values.
-    fn section_of(&self, property: &'a Value) -> Option<(&'static str, &'a Value)> {
+    pub(super) fn section_of(&self, property: &'a Value) -> Option<(&'static str, &'a Value)> {
         let named = |schema: &'a Value| {
             let candidates = std::iter::once(schema)
                 .chain(schema.get("anyOf").and_then(Value::as_array).into_iter().flatten());
@@ -113,7 +126,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The type of a property in a word or two.
-    fn kind(&self, property: &'a Value) -> String {
+    pub(super) fn kind(&self, property: &'a Value) -> String {
         let forms = alternatives(property, self.root);
         let mut parts: Vec<String> = Vec::new();
         for form in forms.iter().filter(|form| !is_only(form, "null")) {
@@ -157,31 +170,43 @@ impl<'a> Writer<'a> {
             .map_or_else(String::new, |(_, word)| (*word).to_owned())
     }
 
-    /// What a key does: its doc comment without the default, which has a column, and what each of its words means.
+    /// What a key does, with what each of its words means and between which bounds it lies.
     fn description(&self, property: &'a Value) -> String {
-        let text = property.get("description").and_then(Value::as_str).unwrap_or_default();
-        let mut text = match text.rfind("Default: ") {
-            Some(start) => text.get(..start).unwrap_or(text).trim_end().to_owned(),
-            None => text.to_owned(),
-        };
-        text = text.replace("Required.", "**Required.**");
-        for form in alternatives(property, self.root)
-            .into_iter()
-            .chain(property.get("items").map(|items| resolve(items, self.root)))
-        {
-            let variants = form.get("oneOf").and_then(Value::as_array).into_iter().flatten();
-            for variant in variants {
-                if let (Some(word), Some(meaning)) =
-                    (variant["const"].as_str(), variant["description"].as_str())
-                {
-                    let _ = write!(text, "<br>`{word}`: {meaning}");
-                }
-            }
+        let mut text = meaning(property).replace("Required.", "**Required.**");
+        for (word, meaning) in self.meanings(property) {
+            let _ = write!(text, "<br>`{word}`: {meaning}");
         }
         if let Some((low, high)) = bounds(property) {
             let _ = write!(text, " {}", limits(low, high));
         }
         text.replace('|', "\\|")
+    }
+
+    /// The words that have a sentence of their own.
+    pub(super) fn meanings(&self, property: &'a Value) -> Vec<(&'a str, &'a str)> {
+        let items = property.get("items").map(|items| resolve(items, self.root));
+        let forms = alternatives(property, self.root).into_iter().chain(items);
+        let variants = forms.filter_map(|form| form.get("oneOf").and_then(Value::as_array)).flatten();
+        variants
+            .filter_map(|variant| Some((variant["const"].as_str()?, variant["description"].as_str()?)))
+            .collect()
+    }
+}
+
+/// What a key does: its doc comment without the default and the note on restarts, which stand elsewhere.
+pub(super) fn meaning(property: &Value) -> String {
+    let text = property.get("description").and_then(Value::as_str).unwrap_or_default();
+    let text = text.rfind("Default: ").and_then(|start| text.get(..start)).unwrap_or(text);
+    let text = text.replace(" Restart.", "");
+    text.strip_prefix("Restart.").unwrap_or(&text).trim().to_owned()
+}
+
+/// The note on a key that waits for a restart, or on a section that may not come or go without one.
+fn restart_mark(key: &str) -> &'static str {
+    match () {
+        () if PLANES.contains(&key) => " *Restart* to add or to remove it.",
+        () if needs_restart(key) => " *Restart.*",
+        () => "",
     }
 }
 
@@ -189,7 +214,7 @@ fn is_only(form: &Value, name: &str) -> bool {
     form.get("type").and_then(Value::as_str) == Some(name)
 }
 
-fn properties(form: &Value) -> impl Iterator<Item = (&str, &Value)> {
+pub(super) fn properties(form: &Value) -> impl Iterator<Item = (&str, &Value)> {
     form.get("properties")
         .and_then(Value::as_object)
         .into_iter()
@@ -201,7 +226,7 @@ fn plural(word: &str) -> String {
     if word == "text" || word.ends_with('`') { word.to_owned() } else { format!("{word}s") }
 }
 
-fn join(place: &str, name: &str) -> String {
+pub(super) fn join(place: &str, name: &str) -> String {
     if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") }
 }
 
@@ -211,7 +236,7 @@ fn anchor(heading: &str) -> String {
 }
 
 /// Bounds that are worth a word: those that are not the type's own.
-fn bounds(property: &Value) -> Option<(Option<String>, Option<String>)> {
+pub(super) fn bounds(property: &Value) -> Option<(Option<String>, Option<String>)> {
     let text = |name: &str| {
         property
             .get(name)
@@ -231,7 +256,7 @@ fn bounds(property: &Value) -> Option<(Option<String>, Option<String>)> {
     (low.is_some() || high.is_some()).then_some((low, high))
 }
 
-fn limits(low: Option<String>, high: Option<String>) -> String {
+pub(super) fn limits(low: Option<String>, high: Option<String>) -> String {
     match (low, high) {
         (Some(low), Some(high)) => format!("From {low} to {high}."),
         (Some(low), None) => format!("At least {low}."),
@@ -240,7 +265,7 @@ fn limits(low: Option<String>, high: Option<String>) -> String {
     }
 }
 
-fn default(property: &Value) -> String {
+pub(super) fn default(property: &Value) -> String {
     match property.get("default") {
         None => String::new(),
         Some(Value::Null) => "none".to_owned(),

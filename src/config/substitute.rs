@@ -4,6 +4,8 @@
 //! lines and columns stay those of the file. Keys and comments are left alone. A value from the environment is never
 //! part of a message.
 
+use std::cell::RefCell;
+
 use super::{
     error::ValueError,
     path::YamlPath,
@@ -81,6 +83,20 @@ impl Filler<'_> {
             None => mark,
         }
     }
+}
+
+/// The variables of the environment that give a text its value, each once. A default that stands in the text is none.
+pub(super) fn variables(written: &str, lookup: Lookup<'_>) -> Vec<String> {
+    let names = RefCell::new(Vec::new());
+    let _ = expand(written, &|name| {
+        let value = lookup(name);
+        let mut names = names.borrow_mut();
+        if value.as_ref().is_some_and(|value| !value.is_empty()) && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+        value
+    });
+    names.into_inner()
 }
 
 fn is_emptied(node: &Node) -> bool {
@@ -179,6 +195,18 @@ mod tests {
             ("$$", "$"),
         ] {
             assert_eq!(expand(text, &lookup).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_has_its_value_from_the_variables_that_are_set() {
+        for (text, names) in [
+            ("${SET}", &["SET"][..]),
+            ("a ${ABSENT:-b} ${SET} ${SET:-c}", &["SET"]),
+            ("${EMPTY:-30s}", &[]),
+            ("$${SET}", &[]),
+        ] {
+            assert_eq!(variables(text, &lookup), names, "{text}");
         }
     }
 

@@ -96,6 +96,21 @@ pub(super) fn matches(template: &PathTemplate, reading: &[Vec<u8>]) -> bool {
     segments.next().is_none()
 }
 
+/// The readings of a path that have the shape of the template, as text; none for a path that cannot be read in all ways.
+pub(super) fn matching(template: &PathTemplate, path: &str) -> Vec<String> {
+    if is_unreadable(path) {
+        return Vec::new();
+    }
+    let text = |reading: &Vec<Vec<u8>>| {
+        let segments = reading.iter().map(|segment| String::from_utf8_lossy(segment));
+        segments.fold(String::new(), |text, segment| format!("{text}/{segment}"))
+    };
+    let mut found: Vec<String> =
+        readings(path).iter().filter(|reading| matches(template, reading)).map(text).collect();
+    found.sort();
+    found
+}
+
 fn is_empty_literal(segment: &PathSegment) -> bool {
     matches!(segment, PathSegment::Literal(text) if text.is_empty())
 }

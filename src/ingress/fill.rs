@@ -251,7 +251,7 @@ fn answer_from(exchange: &Exchange, entry: &Arc<Entry>, mut response: Response<B
 }
 
 /// The tags of the route, and those that the answer names. One more than an entry may have is enough to refuse them all.
-fn tags_of(exchange: &Exchange, headers: &HeaderMap) -> Vec<Tag> {
+pub(super) fn tags_of(exchange: &Exchange, headers: &HeaderMap) -> Vec<Tag> {
     let mut tags: Vec<Tag> = Vec::new();
     if !exchange.route.tags.is_empty() {
         let parameters = exchange.route.parameters(exchange.parts.uri.path());

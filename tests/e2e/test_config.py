@@ -31,7 +31,7 @@ def run(tmp_path, text: str, *verb: str, **options):
     return command(*(verb or ["run"]), "-c", str(file), **options)
 
 
-def test_every_fault_is_reported_at_once_with_its_place_and_the_exit_code_is_2(tmp_path):
+def test_every_fault_is_reported_at_once_with_its_place_and_the_exit_code_is_1(tmp_path):
     text = """\
 version: 1
 ingress:
@@ -51,7 +51,7 @@ cache:
         done = run(tmp_path, text, verb)
 
         said = done.stdout + done.stderr
-        assert done.returncode == 2, said
+        assert done.returncode == 1, said
         for needle in (
             "slow_aftr",
             "slow_after",
@@ -102,7 +102,7 @@ def test_it_refuses(tmp_path, fault):
     done = run(tmp_path, text)
 
     said = done.stdout + done.stderr
-    assert done.returncode == 2, said
+    assert done.returncode == 1, said
     assert needle in said
     assert "proxy.yaml:" in said
     assert "panicked" not in said
@@ -120,7 +120,7 @@ def good_text(old: str, new: str, ports: dict) -> str:
 def test_a_missing_file_is_named(tmp_path):
     done = command("run", "-c", str(tmp_path / "none.yaml"))
 
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "none.yaml" in done.stderr + done.stdout
 
 

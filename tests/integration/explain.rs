@@ -332,7 +332,8 @@ async fn the_command_explains_and_asks_the_running_process() {
     assert_eq!(value["stored_now"]["bypass"], "authorization");
 
     for (arguments, word) in [
-        (&["nowhere"][..], "neither a path"),
+        (&["ftp://nowhere/"][..], "neither a path"),
+        (&["nowhere"], "unknown key `nowhere`"),
         (&["-H", "Cookie", "/a"], "Name: value"),
         (&["--peer", "here", "/a"], "--peer"),
     ] {

@@ -36,6 +36,7 @@ mod claude_money;
 mod claude_tls;
 mod claude_transforms;
 mod client_aborts;
+mod commands;
 mod connections;
 mod explain;
 mod forwarding;

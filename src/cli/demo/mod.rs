@@ -69,6 +69,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Shows touchline in front of a pretended coaching backend.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  touchline demo
+  touchline demo --no-traffic --port 18080       all requests are yours")]
 pub(crate) struct Arguments {
     /// Start no pretended users; all requests are yours.
     #[arg(long)]

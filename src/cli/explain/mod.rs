@@ -1,9 +1,11 @@
 //! `touchline explain`: why is this URL not cached? The configuration says how a request is taken, the backend is asked
-//! as the proxy would ask it, and a running touchline says what it has stored. `explain router` is in `router`.
+//! as the proxy would ask it, and a running touchline says what it has stored. `explain router` is in `router`, and
+//! `explain KEY` in `key`.
 
-mod page;
+mod key;
+pub(super) mod page;
 mod router;
-mod words;
+pub(super) mod words;
 
 use std::{
     io::{self, Write},
@@ -17,7 +19,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use self::{page::Page, words::Store};
-use super::orders;
+use super::{
+    file::{REFUSED, USAGE},
+    orders,
+};
 use crate::{
     admin::{EntryAsked, EntryFound},
     app,
@@ -25,9 +30,6 @@ use crate::{
     config::{self, Loaded},
     ingress::{Explanation, Question},
 };
-
-/// The exit code of a configuration or a question that is refused.
-const REFUSED: u8 = 2;
 
 /// Where the running process is asked.
 const ENTRY: &str = "/api/v1/cache/entry";
@@ -37,7 +39,18 @@ const COLUMNS: usize = 80;
 
 /// Arguments of `touchline explain`.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
+#[command(after_help = "Examples:
+  touchline explain http://coach.example/api/challenges?difficulty=easy
+  touchline explain -H 'Authorization: Bearer x' /api/session/42 --no-fetch
+  touchline explain cache.memory.size            what a key does
+  touchline explain router 'ok thanks, see you Friday!'
+
+Exit codes: 0, 1 if the configuration has errors, 2 if the question is not understood.")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     other: Option<Other>,
@@ -59,8 +72,8 @@ pub(crate) struct Arguments {
     /// How to print it
     #[arg(short, long, value_enum, value_name = "FORM", default_value_t = Form::Text)]
     output: Form,
-    /// The URL that clients ask for, or a path
-    #[arg(value_name = "URL", required = true)]
+    /// The URL that clients ask for, or a path; or a key of the configuration, such as cache.memory.size
+    #[arg(value_name = "URL | KEY", required = true)]
     url: Option<String>,
 }
 
@@ -107,6 +120,10 @@ pub(crate) fn explain(
     if let Some(Other::Router(arguments)) = &arguments.other {
         return router::run(arguments, look, out, err);
     }
+    let url = arguments.url.as_deref().unwrap_or_default();
+    if key::is_key(url) {
+        return key::explain(url, arguments.output, look, out, err);
+    }
     let loaded = match config::load_file(&arguments.config) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -114,12 +131,11 @@ pub(crate) fn explain(
             return Ok(ExitCode::from(REFUSED));
         }
     };
-    let url = arguments.url.as_deref().unwrap_or_default();
     let question = match Question::new(&arguments.method, url, &arguments.headers, arguments.peer) {
         Ok(question) => question,
         Err(error) => {
             writeln!(err, "touchline: {error}")?;
-            return Ok(ExitCode::from(REFUSED));
+            return Ok(ExitCode::from(USAGE));
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -198,7 +214,7 @@ fn write_json(
 }
 
 /// `Name: value`, as curl takes it.
-fn parse_field(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_field(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("a field is written `Name: value`")?;
     if name.trim().is_empty() || name.trim() != name {
         return Err("a field is written `Name: value`, without a space before the colon".to_owned());

@@ -14,7 +14,7 @@ const WIDE: usize = 120;
 
 /// How a text is painted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Paint {
+pub(in crate::cli) enum Paint {
     /// As it is.
     Plain,
     /// A heading.
@@ -32,7 +32,7 @@ pub(super) enum Paint {
 }
 
 /// A page in the making.
-pub(super) struct Page {
+pub(in crate::cli) struct Page {
     width: usize,
     has_colour: bool,
     text: String,
@@ -40,23 +40,23 @@ pub(super) struct Page {
 
 impl Page {
     /// An empty page for a terminal of so many columns.
-    pub(super) fn new(columns: usize, has_colour: bool) -> Self {
+    pub(in crate::cli) fn new(columns: usize, has_colour: bool) -> Self {
         Self { width: columns.clamp(NARROW, WIDE), has_colour, text: String::new() }
     }
 
     /// The finished page.
-    pub(super) fn finish(self) -> String {
+    pub(in crate::cli) fn finish(self) -> String {
         self.text
     }
 
     /// A line by itself.
-    pub(super) fn line(&mut self, text: &str, paint: Paint) {
+    pub(in crate::cli) fn line(&mut self, text: &str, paint: Paint) {
         self.painted(text, paint);
         self.text.push('\n');
     }
 
     /// The heading of a section.
-    pub(super) fn section(&mut self, name: &str, note: &str) {
+    pub(in crate::cli) fn section(&mut self, name: &str, note: &str) {
         self.text.push('\n');
         self.painted(name, Paint::Strong);
         if !note.is_empty() {
@@ -67,12 +67,12 @@ impl Page {
     }
 
     /// A label, its value, and a note beside or below it.
-    pub(super) fn row(&mut self, label: &str, value: &str, note: &str) {
+    pub(in crate::cli) fn row(&mut self, label: &str, value: &str, note: &str) {
         self.painted_row(label, (value, Paint::Plain), note);
     }
 
     /// The same with a painted value.
-    pub(super) fn painted_row(&mut self, label: &str, (value, paint): (&str, Paint), note: &str) {
+    pub(in crate::cli) fn painted_row(&mut self, label: &str, (value, paint): (&str, Paint), note: &str) {
         let mut at = MARGIN + columns(label);
         self.gap(MARGIN);
         self.painted(label, Paint::Soft);
@@ -103,7 +103,7 @@ impl Page {
     }
 
     /// A sentence in the column of values.
-    pub(super) fn sentence(&mut self, label: &str, text: &str, paint: Paint) {
+    pub(in crate::cli) fn sentence(&mut self, label: &str, text: &str, paint: Paint) {
         self.painted_row(label, (text, paint), "");
     }
 

@@ -27,11 +27,9 @@ use crate::{
         },
         money::PicoUsd,
     },
+    cli::file::{REFUSED, USAGE},
     config::{self, ModelTier, Transform, Transforms},
 };
-
-/// The exit code of a configuration or a question that is refused.
-const REFUSED: u8 = 2;
 
 /// The exit code of a router that is below its bars.
 const BELOW: u8 = 1;
@@ -113,7 +111,7 @@ pub(super) fn run(
         Ok(told) => told,
         Err(error) => {
             writeln!(err, "touchline: {:#}", anyhow::Error::from(error))?;
-            return Ok(ExitCode::from(REFUSED));
+            return Ok(ExitCode::from(USAGE));
         }
     };
     if arguments.json {

@@ -125,7 +125,7 @@ fn now(page: &mut Page, found: &EntryFound) {
     page.row("right now", &text, "");
 }
 
-fn advice(page: &mut Page, why: &Why) {
+pub(in crate::cli) fn advice(page: &mut Page, why: &Why) {
     page.sentence("", why.meaning, Paint::Plain);
     page.sentence("what to do", why.remedy, Paint::Plain);
     if let Some(line) = &why.line {
@@ -134,12 +134,12 @@ fn advice(page: &mut Page, why: &Why) {
 }
 
 /// A reason where it was found; what to do about it stands with the verdict.
-fn reason(page: &mut Page, label: &str, why: &Why) {
+pub(in crate::cli) fn reason(page: &mut Page, label: &str, why: &Why) {
     page.painted_row(label, (why.reason, Paint::Warn), "");
     page.sentence("", why.meaning, Paint::Plain);
 }
 
-fn route(page: &mut Page, shown: &RouteShown, refused: Option<&Refused>) {
+pub(in crate::cli) fn route(page: &mut Page, shown: &RouteShown, refused: Option<&Refused>) {
     page.section("Route", "");
     page.row("matched", &shown.path, shown.place.as_deref().unwrap_or("no route of the configuration"));
     if shown.name != shown.path {
@@ -162,21 +162,21 @@ fn route(page: &mut Page, shown: &RouteShown, refused: Option<&Refused>) {
     }
 }
 
-fn settings(page: &mut Page, settings: &[Setting]) {
+pub(in crate::cli) fn settings(page: &mut Page, settings: &[Setting]) {
     page.section("Rule in force", "");
     for setting in settings {
         // The name is the end of the place already.
         let section =
             setting.place.strip_suffix(&setting.name).unwrap_or(&setting.place).trim_end_matches('.');
         let note = match setting.from {
-            Said::Route | Said::Cache => section,
+            Said::Route | Said::Cache | Said::Ingress => section,
             Said::Default => "default",
         };
         page.row(&setting.name, &setting.value, note);
     }
 }
 
-fn key(page: &mut Page, shown: &KeyShown, method: &str) {
+pub(in crate::cli) fn key(page: &mut Page, shown: &KeyShown, method: &str) {
     let digits = shown.name.get(..DIGITS).unwrap_or(&shown.name);
     let is_read = matches!(method, "GET" | "HEAD");
     let note = if is_read { digits.to_owned() } else { format!("{digits}, of a GET for the same URL") };

@@ -143,7 +143,7 @@ fn listed(names: &[&str]) -> String {
 }
 
 /// The known word that was most likely meant.
-pub(super) fn closest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(in crate::config) fn closest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = plain(word);
     let scored = known.iter().map(|name| (likeness(&word, &plain(name)), *name));
     scored.filter(|(score, _)| *score > 0.0).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)

@@ -6,6 +6,7 @@
 //! [`Ingress::inspect`] looks at what a running one has stored. How all this is printed is not decided here.
 
 mod answer;
+mod limits;
 mod near;
 mod question;
 mod rule;
@@ -14,13 +15,14 @@ mod why;
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use serde::Serialize;
 
-use self::{answer::fetch, near::near, question::Received, rule::settings, why::Ground};
+use self::{answer::fetch, limits::limits, near::near, question::Received, rule::settings, why::Ground};
 use super::{
-    CompileError, Core, Ingress, Parts,
+    CompileError, Core, Ingress, Parts, deny,
     exchange::Exchange,
+    fill,
     lookup::{self, Looked},
     outbound::Outbound,
     pipeline,
@@ -46,6 +48,9 @@ pub use self::{
     why::{Line, Why},
 };
 
+/// Readings of a denied path that are shown.
+const MOST_READINGS: usize = 6;
+
 /// Explains requests by a configuration, beside no running process.
 pub struct Explainer {
     core: Arc<Core>,
@@ -64,6 +69,10 @@ pub struct Explanation {
     pub route: Option<RouteShown>,
     /// The settings in force.
     pub settings: Vec<Setting>,
+    /// The limits that hold.
+    pub limits: Vec<Setting>,
+    /// The names that its answer can be purged by, as far as the request decides them.
+    pub tags: Vec<String>,
     /// The key.
     pub key: Option<KeyShown>,
     /// Whether the cache is asked.
@@ -100,6 +109,9 @@ pub struct Refused {
     pub detail: &'static str,
     /// The route that denies the path.
     pub denied_by: Option<String>,
+    /// The readings of the path that this route denies, at most six; none for a path that is too long to be read in all
+    /// ways.
+    pub readings: Vec<String>,
 }
 
 /// The route that a request takes.
@@ -173,6 +185,8 @@ impl Explainer {
             refused: None,
             route: None,
             settings: Vec::new(),
+            limits: Vec::new(),
+            tags: Vec::new(),
             key: None,
             admission: None,
             sent: None,
@@ -181,7 +195,7 @@ impl Explainer {
         };
         match question.receive(&self.section) {
             Ok(received) => self.follow(received, fetches, &mut explanation).await,
-            Err(refusal) => explanation.refused = Some(Refused::of(refusal, None)),
+            Err(refusal) => explanation.refused = Some(Refused::of(refusal, (None, Vec::new()))),
         }
         explanation
     }
@@ -197,6 +211,7 @@ impl Explainer {
         told.route = Some(self.route_of(&exchange));
         let index = exchange.route.index;
         let written = index.and_then(|index| Some((index, self.section.routes.get(index)?)));
+        told.limits = limits(&self.section, written);
         if let Err(refusal) = pipeline::admit(&mut exchange) {
             told.refused = Some(Refused::of(refusal, denied_by(&exchange)));
             return;
@@ -221,6 +236,10 @@ impl Explainer {
         };
         exchange.identify();
         told.settings = settings(&self.config.cache, written);
+        told.tags = fill::tags_of(&exchange, &HeaderMap::new())
+            .iter()
+            .map(|tag| sent::text(tag.as_str().as_bytes()))
+            .collect();
         told.key = Some(KeyShown::of(&exchange.key()));
         told.admission = Some(Admitted::of(&exchange, &ground));
         let refrains = refrains(&exchange, fetches);
@@ -297,10 +316,12 @@ impl Ingress {
 }
 
 impl Refused {
-    fn of(refusal: Refusal, denied_by: Option<String>) -> Self {
-        let denied_by = denied_by.filter(|_| refusal == Refusal::Denied);
+    fn of(refusal: Refusal, (denied_by, readings): (Option<String>, Vec<String>)) -> Self {
         let (status, reason, detail) = (refusal.status().as_u16(), refusal.as_str(), refusal.detail());
-        Self { status, reason, detail, denied_by }
+        if refusal == Refusal::Denied {
+            return Self { status, reason, detail, denied_by, readings };
+        }
+        Self { status, reason, detail, denied_by: None, readings: Vec::new() }
     }
 }
 
@@ -345,10 +366,17 @@ fn refrains(exchange: &Exchange, fetches: bool) -> Option<&'static str> {
     }
 }
 
-fn denied_by(exchange: &Exchange) -> Option<String> {
+/// The route that denies a path, and the readings that it denies.
+fn denied_by(exchange: &Exchange) -> (Option<String>, Vec<String>) {
     let table = &exchange.ingress().table;
-    let denying = table.denies(&exchange.parts.method, exchange.host.as_bytes(), exchange.parts.uri.path());
-    denying.and_then(|route: &Arc<Route>| route.index).map(route_place)
+    let path = exchange.parts.uri.path();
+    let denying = table.denies(&exchange.parts.method, exchange.host.as_bytes(), path);
+    let Some(index) = denying.and_then(|route: &Arc<Route>| route.index) else { return (None, Vec::new()) };
+    let template = table.candidates().find(|candidate| candidate.value.index == Some(index));
+    let mut readings = template.map_or_else(Vec::new, |denying| deny::matching(&denying.template, path));
+    readings.truncate(MOST_READINGS);
+    readings.iter_mut().for_each(|reading| *reading = sent::text(reading.as_bytes()));
+    (Some(route_place(index)), readings)
 }
 
 fn core_of(ingress: &Arc<Ingress>) -> Arc<Core> {

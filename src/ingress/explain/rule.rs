@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::config;
+use crate::config::{self, flow_yaml};
 
 /// Settings that are shown even where nobody has changed them, as most decisions turn on them.
 const ALWAYS: [&str; 8] =
@@ -24,6 +24,8 @@ pub enum Said {
     Route,
     /// The section `cache`.
     Cache,
+    /// The section `ingress`.
+    Ingress,
     /// Nobody.
     Default,
 }
@@ -64,7 +66,7 @@ pub(super) fn settings(cache: &config::Cache, route: Option<(usize, &config::Rou
         let is_shown =
             ALWAYS.contains(&name) || (is_said && !value.is_object() && !UNRELATED.contains(&name));
         if is_shown || own.is_some() {
-            list.push(Setting { name: name.to_owned(), value: written(value), place, from });
+            list.push(Setting { name: name.to_owned(), value: flow_yaml(value), place, from });
         }
     }
     for (name, value) in members(&of_rule).filter(|(name, _)| of_cache.get(name).is_none()) {
@@ -72,7 +74,7 @@ pub(super) fn settings(cache: &config::Cache, route: Option<(usize, &config::Rou
             let from = if is_said { Said::Route } else { Said::Default };
             list.push(Setting {
                 name: name.to_owned(),
-                value: written(value),
+                value: flow_yaml(value),
                 place: rule_place(name),
                 from,
             });
@@ -101,30 +103,6 @@ fn value_of(section: &impl Serialize) -> Value {
 
 fn members(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
-}
-
-/// A value as flow YAML.
-fn written(value: &Value) -> String {
-    let list = |items: Vec<String>, open: &str, close: &str| {
-        if items.is_empty() { format!("{open}{close}") } else { format!("{open}{}{close}", items.join(", ")) }
-    };
-    match value {
-        Value::Null => "none".to_owned(),
-        Value::String(text) if is_word_of_another_kind(text) => format!("\"{text}\""),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => list(items.iter().map(written).collect(), "[", "]"),
-        Value::Object(_) => {
-            let pairs: Vec<String> =
-                members(value).map(|(name, value)| format!("{name}: {}", written(value))).collect();
-            if pairs.is_empty() { "{}".to_owned() } else { list(pairs, "{ ", " }") }
-        }
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-    }
-}
-
-/// Whether a text would be read as something else where it stands without quotes.
-fn is_word_of_another_kind(text: &str) -> bool {
-    matches!(text, "" | "true" | "false" | "null" | "~" | "yes" | "no" | "on") || text.parse::<f64>().is_ok()
 }
 
 #[cfg(test)]
