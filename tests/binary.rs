@@ -47,6 +47,7 @@ fn without_arguments_it_says_how_it_is_used() {
         "tap",
         "stat",
         "purge",
+        "reload",
         "drain",
         "inject",
         "uninject",

@@ -70,6 +70,8 @@ enum Command {
     Stat(live::StatArguments),
     /// End cached answers of a running touchline
     Purge(orders::PurgeArguments),
+    /// Have a running touchline look at its configuration at once
+    Reload(orders::ReloadArguments),
     /// Take a running touchline out of service: no longer ready, but still serving
     Drain(orders::DrainArguments),
     /// Put touchline beside the backend in Kubernetes manifests
@@ -136,6 +138,7 @@ pub fn main() -> ExitCode {
             Ok(live::stat(&arguments, terminal, &config::variable, (&mut out, &mut err)))
         }
         Command::Purge(arguments) => orders::purge(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
+        Command::Reload(arguments) => orders::reload(&arguments, &mut out).map(|()| ExitCode::SUCCESS),
         Command::Drain(arguments) => {
             let is_watched = out.is_terminal();
             orders::drain(&arguments, is_watched, &mut out).map(|()| ExitCode::SUCCESS)

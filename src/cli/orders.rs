@@ -1,4 +1,4 @@
-//! `touchline purge` and `touchline drain`: orders to a running touchline, over its control listener.
+//! `touchline purge`, `touchline reload` and `touchline drain`: orders to a running touchline, over its control listener.
 
 use std::{
     io::{self, Write},
@@ -80,6 +80,16 @@ pub(crate) struct DrainArguments {
     listener: Listener,
 }
 
+/// Arguments of `touchline reload`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  touchline reload
+  touchline reload -c /etc/touchline/proxy.yaml")]
+pub(crate) struct ReloadArguments {
+    #[command(flatten)]
+    listener: Listener,
+}
+
 #[derive(Debug, Args)]
 struct Listener {
     /// The configuration of the running touchline, which names its control listener and token; without it proxy.yaml or
@@ -105,6 +115,21 @@ pub(crate) fn purge(arguments: &PurgeArguments, out: &mut dyn Write) -> anyhow::
     }
     if answer.get("pending").and_then(Value::as_bool) == Some(true) {
         writeln!(out, "other replicas hear of it when Redis is back")?;
+    }
+    Ok(())
+}
+
+/// Has the file looked at, and says what came of it.
+pub(crate) fn reload(arguments: &ReloadArguments, out: &mut dyn Write) -> anyhow::Result<()> {
+    let answer = arguments.listener.post_as_it_runs("/reload")?;
+    let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default();
+    match text("outcome") {
+        "unchanged" => writeln!(out, "unchanged: {} is in force", text("hash"))?,
+        _ => writeln!(out, "{} is in force", text("hash"))?,
+    }
+    let keys = answer.get("needs_restart").and_then(Value::as_array);
+    for key in keys.into_iter().flatten().filter_map(Value::as_str) {
+        writeln!(out, "{key} waits for a restart")?;
     }
     Ok(())
 }
@@ -205,7 +230,8 @@ pub(super) fn ask(control: &Control, target: &str, body: String) -> anyhow::Resu
         .with_context(|| format!("asking the control listener on {address}"))?;
     let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     if !(200..300).contains(&reply.status) {
-        let detail = answer.get("detail").and_then(Value::as_str).unwrap_or("no reason given");
+        let detail = answer.get("detail").or_else(|| answer.get("error"));
+        let detail = detail.and_then(Value::as_str).unwrap_or("no reason given");
         bail!("the control listener on {address} refuses with {}: {detail}", reply.status);
     }
     Ok(answer)

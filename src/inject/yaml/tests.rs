@@ -1,3 +1,5 @@
+//! Reading, printing and editing YAML that is awkward.
+
 use proptest::prelude::*;
 
 use super::{

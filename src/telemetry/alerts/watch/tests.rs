@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep};
 use super::{Claim, Holding, Post, Releasing, Watch};
 use crate::{
     config::{self, load_str},
-    net::drain::Drain,
     telemetry::{
         Facts, MarkKind, Method, Record, RedisStats, Telemetry,
         alerts::{AlertsView, Posting, Status},
@@ -282,7 +281,7 @@ async fn a_watch_of_another_configuration_goes_on_where_the_one_before_stands() 
             .collect::<Vec<_>>()
     };
     let mut first = watch("{}");
-    let tasks = Drain::new();
+    let mut tasks = tokio::task::JoinSet::new();
     for channel in first.channels() {
         tasks.spawn(async move { channel.run(std::future::pending()).await });
     }
