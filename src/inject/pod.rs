@@ -251,7 +251,7 @@ impl Work<'_> {
                     }
                 }
                 Some(None) => {
-                    self.say(format!("{name} comes from elsewhere (valueFrom): it must name 127.0.0.1"))
+                    self.say(format!("{name} comes from elsewhere (valueFrom): it must name 127.0.0.1"));
                 }
             }
         }

@@ -228,7 +228,7 @@ fn services(stream: &mut Stream, (workloads, settings): (&[Workload], &Settings)
             match service::proxied(&map, injected, settings) {
                 Ok(value) => added.push((index, value)),
                 Err(reason) => {
-                    said.note(Level::Remark, object, format!("stays without another beside it: {reason}"))
+                    said.note(Level::Remark, object, format!("stays without another beside it: {reason}"));
                 }
             }
             continue;
