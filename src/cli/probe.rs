@@ -129,8 +129,10 @@ mod tests {
             atomic::{AtomicUsize, Ordering::SeqCst},
         },
         thread,
-        time::{Duration, Instant},
+        time::Duration,
     };
+
+    use tokio::time::Instant;
 
     use super::{Arguments, Target, probe};
 

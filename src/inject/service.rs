@@ -177,7 +177,7 @@ mod tests {
         Injected { container: "b".to_owned(), remarks: Vec::new(), labels, ports }
     }
 
-    fn service(spec: serde_json::Value) -> Map {
+    fn service(spec: &serde_json::Value) -> Map {
         let value =
             json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "s" }, "spec": spec });
         Value::from(value).as_map().cloned().unwrap()
@@ -195,24 +195,24 @@ mod tests {
             (json!([{ "port": 8080 }]), &two, Err("leads to 8080 already")),
             (json!([{ "port": 53, "protocol": "UDP" }]), &two, Err("which of its ports")),
         ] {
-            let found = choose(&service(json!({ "ports": ports })), workload, &settings(), 8080);
+            let found = choose(&service(&json!({ "ports": ports })), workload, &settings(), 8080);
             match expected {
                 Ok(expected) => assert_eq!(found, Ok(expected), "{ports}"),
                 Err(said) => {
-                    assert!(found.as_ref().is_err_and(|error| error.contains(said)), "{ports}: {found:?}")
+                    assert!(found.as_ref().is_err_and(|error| error.contains(said)), "{ports}: {found:?}");
                 }
             }
         }
-        let headless = service(json!({ "clusterIP": "None", "ports": [{ "port": 8000 }] }));
+        let headless = service(&json!({ "clusterIP": "None", "ports": [{ "port": 8000 }] }));
         assert!(choose(&headless, &one, &settings(), 8080).is_err_and(|error| error.contains("headless")));
     }
 
     #[test]
     fn an_empty_selector_selects_nothing() {
         let workload = workload(&[]);
-        assert!(selects(&service(json!({ "selector": { "app": "a" } })), &workload));
-        assert!(!selects(&service(json!({ "selector": { "app": "a", "tier": "x" } })), &workload));
-        assert!(!selects(&service(json!({ "selector": {} })), &workload));
-        assert!(!selects(&service(json!({})), &workload));
+        assert!(selects(&service(&json!({ "selector": { "app": "a" } })), &workload));
+        assert!(!selects(&service(&json!({ "selector": { "app": "a", "tier": "x" } })), &workload));
+        assert!(!selects(&service(&json!({ "selector": {} })), &workload));
+        assert!(!selects(&service(&json!({})), &workload));
     }
 }

@@ -10,7 +10,7 @@ use crate::support::{
     app::{Proxy, Setup},
     backend::{Backend, Step, ok},
     client::{Client, get, get_with},
-    until,
+    spawn, until,
 };
 
 /// A proxy whose configuration is a file.
@@ -140,7 +140,7 @@ async fn a_request_that_has_begun_ends_on_the_backend_that_it_began_with() {
     let next = Backend::start(|_| ok("from new")).await;
     let filed = Filed::start(&on_demand(&slow));
     let address = filed.proxy.address;
-    let running = tokio::spawn(async move { get(address, "/a").await });
+    let running = spawn(async move { get(address, "/a").await });
     until("it is on its way", || slow.count() == 1).await;
 
     assert_eq!(filed.reload(&on_demand(&next)).await["outcome"], "applied");
