@@ -258,7 +258,8 @@ mod tests {
         let (code, out, err) = run_with(warned, |arguments| arguments.output = Output::Github);
         assert_eq!((code, err.as_str()), (ExitCode::SUCCESS, ""));
         assert!(out.starts_with("::warning file=") && !out.contains("hunter2"), "{out}");
-        assert_eq!(run_with("version: 1\n", |arguments| arguments.output = Output::Json).1, "[]\n");
+        let quiet = "version: 1\ningress: { backend: \"http://127.0.0.1:8000\" }\n";
+        assert_eq!(run_with(quiet, |arguments| arguments.output = Output::Json).1, "[]\n");
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Call {
         Self { fields, ..self }
     }
 
-    fn head(&self, authority: impl Display) -> String {
+    fn head(&self, authority: &dyn Display) -> String {
         let authorization = self.bearer.as_ref();
         let authorization =
             authorization.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
@@ -110,7 +110,7 @@ impl Client {
 /// left unread. Whoever calls this sets a deadline.
 pub(super) async fn ask_status((host, port): (&str, u16), authority: &str, call: &Call) -> Result<u16> {
     let mut connection = BufReader::new(TcpStream::connect((host, port)).await?);
-    connection.write_all(call.head(authority).as_bytes()).await?;
+    connection.write_all(call.head(&authority).as_bytes()).await?;
     for _ in 0..MAX_INTERIM {
         let status = read_status(&mut connection).await?;
         if !(100..200).contains(&status) {
@@ -137,7 +137,7 @@ async fn exchange(
         None => open(address).await?,
     };
     let started = Instant::now();
-    let mut bytes = call.head(address);
+    let mut bytes = call.head(&address);
     bytes.push_str(call.body.as_deref().unwrap_or_default());
     connection.write_all(bytes.as_bytes()).await?;
 

@@ -276,7 +276,6 @@ fn pairs(place: &str, old: (&[Value], &[String]), new: (&[Value], &[String])) ->
                 new.0.iter().zip(&pairs).filter(|(item, pair)| pair.is_none() && has_word(item)).count();
             if let (Some(first), None, None, 1) = (first, second, pairs.get(index).copied().flatten(), after)
             {
-                drop(before);
                 if let Some(pair) = pairs.get_mut(index) {
                     *pair = Some(first);
                 }
