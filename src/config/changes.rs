@@ -274,11 +274,10 @@ fn pairs(place: &str, old: (&[Value], &[String]), new: (&[Value], &[String])) ->
             let (first, second) = (before.next(), before.next());
             let after =
                 new.0.iter().zip(&pairs).filter(|(item, pair)| pair.is_none() && has_word(item)).count();
-            if let (Some(first), None, None, 1) = (first, second, pairs.get(index).copied().flatten(), after)
+            if let (Some(first), None, 1) = (first, second, after)
+                && let Some(pair) = pairs.get_mut(index).filter(|pair| pair.is_none())
             {
-                if let Some(pair) = pairs.get_mut(index) {
-                    *pair = Some(first);
-                }
+                *pair = Some(first);
             }
         }
     }
