@@ -40,6 +40,7 @@ bench: ## Run touchline beside its peers, on Redis and on Claude, rewrite the ta
 	benches/peers/run --write $(ARGS)
 	benches/redis/run --write
 	benches/rollout/run --write
+	benches/reload/run --write
 	benches/peers/claude/run --write
 	benches/telemetry/run
 	$(CARGO) bench --locked --bench hot

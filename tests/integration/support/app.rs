@@ -112,7 +112,9 @@ impl Setup {
     fn run(loaded: Loaded, file: Option<Watched>) -> Proxy {
         let mut loaded = loaded;
         // Wherever the tests run: the backend of a test outlives the proxy.
-        loaded.config.drain.outlast_backend.get_or_insert(false);
+        if file.is_none() {
+            loaded.config.drain.outlast_backend.get_or_insert(false);
+        }
         let log = Capture::default();
         let surroundings =
             Surroundings { access_log: Some(Box::new(log.clone())), file, ..Surroundings::default() };
