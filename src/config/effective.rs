@@ -201,10 +201,14 @@ fn text_yaml(text: &str) -> String {
     let is_word = !text.ends_with(':')
         && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/' || c == '_')
         && text.chars().all(is_plain);
-    let is_other = ["true", "false", "null", "yes", "no", "on", "y", "n"]
+    // Other readers go by YAML 1.1, where these are truth values, and `12:30`, `1_000` or `2001-01-01` numbers and dates.
+    let is_other = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"]
         .iter()
         .any(|word| text.eq_ignore_ascii_case(word))
-        || text.parse::<f64>().is_ok();
+        || text.parse::<f64>().is_ok()
+        || ["0x", "0o", "0b"].iter().any(|base| text.starts_with(base))
+        || (text.chars().all(|c| c.is_ascii_digit() || matches!(c, '_' | '.' | ':' | '-'))
+            && text.matches('.').count() < 2);
     if is_word && !is_other { text.to_owned() } else { Value::from(text).to_string() }
 }
 
@@ -263,7 +267,7 @@ mod tests {
             "      slow_after: null  # default",
             "    size: 64MiB  # default",
             "  token: \"***\"  # environment TOKEN",
-            "control: off  # p.yaml:12",
+            "control: \"off\"  # p.yaml:12",
         ] {
             assert!(yaml.lines().any(|found| found == line), "{line}\n{yaml}");
         }
@@ -292,12 +296,33 @@ mod tests {
 
     #[test]
     fn texts_have_quotes_where_a_reader_would_take_them_for_something_else() {
-        for text in ["64MiB", "0.0.0.0:8080", "http://127.0.0.1:8000", "/api/a", "claude-haiku-4-5", "off"] {
+        for text in ["64MiB", "0.0.0.0:8080", "http://127.0.0.1:8000", "/api/a", "claude-haiku-4-5", "5s"] {
             assert_eq!(text_yaml(text), text);
         }
         for text in [
-            "", "1", "1e3", "true", "No", "null", "a: b", "a:", "*", "-", "#", "{x}", "a b", "ü\n", "\"",
-            ".5", "~",
+            "",
+            "1",
+            "1e3",
+            "true",
+            "No",
+            "off",
+            "12:30",
+            "1_000",
+            "2001-01-01",
+            "0x10",
+            "010",
+            "null",
+            "a: b",
+            "a:",
+            "*",
+            "-",
+            "#",
+            "{x}",
+            "a b",
+            "ü\n",
+            "\"",
+            ".5",
+            "~",
         ] {
             assert_eq!(text_yaml(text), serde_json::to_string(text).unwrap());
         }
