@@ -40,7 +40,7 @@ use crate::{
     admin::{Admin, AdminService, ControlService, Health, IngressPart, Sources},
     cache::{Cache, Clock, Settings, observe::Observer},
     claude::{Claude, Worker as ClaudeWorker},
-    config::{self, Config, Loaded, RuntimeMode, Watched},
+    config::{self, Config, Fingerprint, Loaded, RuntimeMode, Watched},
     ingress::{self, Ingress, Taken},
     net::{
         Service,
@@ -71,8 +71,8 @@ pub struct Surroundings {
     pub access_log: Option<Sink>,
     /// Sets the level of the program's own log.
     pub level: Option<LevelHandle>,
-    /// The file of the configuration, to be looked at for changes.
-    pub file: Option<Watched>,
+    /// The file of the configuration, to be looked at for changes, and what it held before it was read.
+    pub file: Option<(Watched, Fingerprint)>,
 }
 
 /// Everything that the threads need, built before any of them runs.
@@ -110,7 +110,6 @@ struct Plan {
 /// What goes on by one configuration.
 struct Present {
     config: Arc<Config>,
-    hash: String,
     /// What is done beside requests, until another configuration is in force.
     term: Drain,
 }
@@ -338,7 +337,7 @@ impl Plan {
             renewals,
             renewed: Mutex::new(Some(renewed)),
             outlasting: Outlasting::new(&config.drain, ingress.as_ref().map(|plane| &plane.upstream), &pace),
-            present: Mutex::new(Present { config, hash, term: drain.with_term() }),
+            present: Mutex::new(Present { config, term: drain.with_term() }),
             drain,
             egress,
             pace,

@@ -1,11 +1,7 @@
 //! Another configuration in the place of the present one, while requests run: notices that the file has changed, checks it
 //! as at the start, and puts in force what may change. A file that is wrong changes nothing.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -20,7 +16,7 @@ use super::{
 use crate::{
     admin::{Boxed, Reloaded, Reloading},
     claude::Prepared,
-    config::{self, Config, Fingerprint, Loaded, Severity, Watched},
+    config::{self, Config, Fingerprint, Loaded, Reading, Severity, Watched},
     ingress::Ingress,
     net::{drain::Phase, serve::Terms},
     telemetry::alerts::Watch,
@@ -70,17 +66,18 @@ pub(super) struct Reloader {
     asked: mpsc::Receiver<Asked>,
     /// The files that the last good configuration names.
     files: Vec<PathBuf>,
-    /// What they held when they were last read; none before the first look.
-    seen: Option<Fingerprint>,
-    /// Why the last one was refused, while it is.
-    rejected: Option<String>,
+    /// What they held before they were last read.
+    seen: Fingerprint,
 }
 
 impl Reloader {
-    pub(super) fn new(file: Watched, loaded: &Loaded, asked: mpsc::Receiver<Asked>) -> Self {
-        // Taken before anything is built: what is written meanwhile is seen at the first look.
-        let seen = Some(file.fingerprint(&loaded.files));
-        Self { file: Arc::new(file), asked, files: loaded.files.clone(), seen, rejected: None }
+    /// One for a file that has been read.
+    pub(super) fn new(
+        (file, seen): (Watched, Fingerprint),
+        loaded: &Loaded,
+        asked: mpsc::Receiver<Asked>,
+    ) -> Self {
+        Self { file: Arc::new(file), asked, files: loaded.files.clone(), seen }
     }
 
     /// Spawns the task that looks, on the calling runtime. It ends when the process does.
@@ -104,9 +101,10 @@ impl Reloader {
         loop {
             let interval = plan.config().reload.interval;
             let pause = async {
-                match interval.is_zero() {
-                    true => std::future::pending().await,
-                    false => sleep(interval).await,
+                if interval.is_zero() {
+                    std::future::pending::<()>().await;
+                } else {
+                    sleep(interval).await;
                 }
             };
             let asked = tokio::select! {
@@ -122,54 +120,39 @@ impl Reloader {
 
     /// One look. `is_asked`: somebody says that the file is as it should be.
     async fn look(&mut self, plan: &Arc<Plan>, is_asked: bool) -> Reloaded {
-        let Some(mut now) = self.fingerprint().await else { return self.unchanged(plan) };
-        if !is_asked && Some(now) != self.seen {
+        let state = plan.telemetry.config_state();
+        let Some(mut now) = self.fingerprint().await else { return Reloaded::Unchanged { hash: state.hash } };
+        if !is_asked && now != self.seen {
             now = self.settled(now).await;
         }
         // A file that was refused for what another one lacks is read again until that is there.
-        if Some(now) == self.seen && self.rejected.is_none() {
-            return self.unchanged(plan);
+        if now == self.seen && state.rejected_for.is_none() {
+            return Reloaded::Unchanged { hash: state.hash };
         }
-        self.seen = Some(now);
-        let file = Arc::clone(&self.file);
-        let loaded = tokio::task::spawn_blocking(move || config::load_file(file.path())).await;
-        let Ok(loaded) = loaded else { return self.reject(plan, "reading it failed") };
-        match loaded {
-            Ok(loaded) => match plan.renew(loaded.config, &loaded.hash).await {
-                Ok(needs_restart) => {
-                    self.files.clone_from(&loaded.files);
-                    // Those that this configuration names and the one before did not count from now on.
-                    self.seen = self.fingerprint().await;
-                    self.rejected = None;
-                    for warning in loaded.warnings.iter().filter(|found| found.severity == Severity::Warning)
-                    {
-                        warn!(path = warning.path, line = warning.line, "{}", warning.message);
-                    }
-                    Reloaded::Applied { hash: loaded.hash, needs_restart }
+        match self.take(plan).await {
+            Ok((hash, needs_restart)) => Reloaded::Applied { hash, needs_restart },
+            Err(error) => {
+                if state.rejected_for.as_deref() != Some(&*error) {
+                    warn!(path = %self.file.path().display(), in_force = state.hash, "the configuration is refused and the one before stays in force: {error}");
+                    plan.telemetry.config_rejected(&error);
                 }
-                Err(error) => self.reject(plan, &format!("{error:#}")),
-            },
-            Err(problems) => self.reject(plan, &problems.to_string()),
+                Reloaded::Rejected { hash: state.hash, error }
+            }
         }
     }
 
-    fn unchanged(&self, plan: &Plan) -> Reloaded {
-        let hash = plan.present.lock().hash.clone();
-        match &self.rejected {
-            Some(error) => Reloaded::Rejected { hash, error: error.clone() },
-            None => Reloaded::Unchanged { hash },
+    /// Reads the file and puts it in force. Returns its hash and the keys that wait for a restart, or why it is refused.
+    async fn take(&mut self, plan: &Arc<Plan>) -> Result<(String, Vec<&'static str>), String> {
+        let (file, files) = (Arc::clone(&self.file), self.files.clone());
+        let reading = tokio::task::spawn_blocking(move || file.read(files)).await;
+        let Reading { fingerprint, files, loaded } = reading.map_err(|_| "reading it failed".to_owned())?;
+        (self.seen, self.files) = (fingerprint, files);
+        let Loaded { config, hash, warnings, .. } = loaded.map_err(|problems| problems.to_string())?;
+        let needs_restart = plan.renew(config, &hash).await.map_err(|error| format!("{error:#}"))?;
+        for warning in warnings.iter().filter(|found| found.severity == Severity::Warning) {
+            warn!(path = warning.path, line = warning.line, "{}", warning.message);
         }
-    }
-
-    /// Says once why a file is refused.
-    fn reject(&mut self, plan: &Plan, error: &str) -> Reloaded {
-        let hash = plan.present.lock().hash.clone();
-        if self.rejected.as_deref() != Some(error) {
-            warn!(path = %self.file.path().display(), in_force = hash, "the configuration is refused and the one before stays in force: {error}");
-            plan.telemetry.config_rejected(error);
-            self.rejected = Some(error.to_owned());
-        }
-        Reloaded::Rejected { hash, error: error.to_owned() }
+        Ok((hash, needs_restart))
     }
 
     async fn fingerprint(&self) -> Option<Fingerprint> {
@@ -211,7 +194,7 @@ impl Plan {
         let (plan, was, is, name) =
             (Arc::clone(self), Arc::clone(&old), Arc::clone(&config), hash.to_owned());
         let compiled = tokio::task::spawn_blocking(move || plan.compile(&was, &is, &name)).await??;
-        self.put(&old, &config, hash, compiled);
+        self.put(&old, &config, compiled);
         self.telemetry.config_accepted(hash, &needs_restart);
         info!(
             hash,
@@ -251,7 +234,7 @@ impl Plan {
     }
 
     /// Nothing in here can fail.
-    fn put(&self, old: &Config, config: &Arc<Config>, hash: &str, compiled: Compiled) {
+    fn put(&self, old: &Config, config: &Arc<Config>, compiled: Compiled) {
         let Compiled { ingress, claude, watch, entries } = compiled;
         self.telemetry.apply(&config.telemetry);
         if let Some(level) = self.level.as_ref().filter(|_| old.telemetry.log != config.telemetry.log) {
@@ -278,7 +261,7 @@ impl Plan {
             let _ = self.renewals.send(watch);
         }
         let term = self.drain.with_term();
-        let next = Present { config: Arc::clone(config), hash: hash.to_owned(), term: term.clone() };
+        let next = Present { config: Arc::clone(config), term: term.clone() };
         let last = std::mem::replace(&mut *self.present.lock(), next);
         last.term.end_term();
         self.look_after_ingress(config, &term);
@@ -320,6 +303,6 @@ impl IngressPlane {
 
 /// Whether a receiver is believed by a file of certificates, which may change under its name.
 fn names_certificates(config: &Config) -> bool {
-    let receivers = config.telemetry.alerts.notify.iter().filter_map(config::Receiver::view);
-    receivers.map(|view| view.ca).any(|ca: Option<&str>| ca.map(Path::new).is_some())
+    let mut receivers = config.telemetry.alerts.notify.iter().filter_map(config::Receiver::view);
+    receivers.any(|view| view.ca.is_some())
 }

@@ -8,16 +8,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout};
 
-use super::client::{Call, Client};
-use crate::config::{self, Admin, Control};
+use super::{
+    client::{Call, Client},
+    file::USUAL,
+};
+use crate::config::{self, Admin, Config, Control};
 
-/// The file that is read when none is named, and where a container has it.
-const USUAL_FILE: &str = "proxy.yaml";
+/// Where a container has the file.
 const FILE_OF_CONTAINERS: &str = "/etc/touchline/proxy.yaml";
 
 /// How long an order may take. Purges and drains are done at once; what takes longer hangs.
@@ -200,19 +202,14 @@ impl Listener {
     fn control(&self) -> anyhow::Result<Control> {
         let file = match &self.config {
             Some(file) => file.as_path(),
-            None => {
-                match [USUAL_FILE, FILE_OF_CONTAINERS].map(Path::new).into_iter().find(|file| file.exists()) {
-                    Some(file) => file,
-                    None => return Ok(Control::default()),
-                }
-            }
+            None => match [USUAL, FILE_OF_CONTAINERS].map(Path::new).into_iter().find(|file| file.exists()) {
+                Some(file) => file,
+                None => return Ok(Control::default()),
+            },
         };
-        let shown = file.display();
-        let Ok(loaded) = config::load_file(file) else {
-            bail!("{shown} cannot be used; `touchline check -c {shown}` says why");
-        };
-        let control = loaded.config.control.on().cloned();
-        control.with_context(|| format!("{shown} switches the control listener off (`control: off`)"))
+        let control = usable(file)?.control.on().cloned();
+        let off = || format!("{} switches the control listener off (`control: off`)", file.display());
+        control.with_context(off)
     }
 }
 
@@ -246,18 +243,23 @@ pub(super) fn admin_listener(file: Option<&Path>, is_named: bool) -> anyhow::Res
     let file = match file {
         Some(file) => file,
         // Who names an address need not have the file; one that happens to lie here may be another's.
-        None if !is_named && Path::new(USUAL_FILE).exists() => Path::new(USUAL_FILE),
+        None if !is_named && Path::new(USUAL).exists() => Path::new(USUAL),
         None => return Ok(Admin::default()),
     };
-    let shown = file.display();
-    let Ok(loaded) = config::load_file(file) else {
-        bail!("{shown} cannot be used; `touchline check -c {shown}` says why");
-    };
-    match loaded.config.admin.on() {
+    match usable(file)?.admin.on() {
         Some(admin) => Ok(admin.clone()),
         None if is_named => Ok(Admin::default()),
-        None => bail!("{shown} switches the admin listener off (`admin: off`)"),
+        None => bail!("{} switches the admin listener off (`admin: off`)", file.display()),
     }
+}
+
+/// The configuration in a file that names a listener.
+fn usable(file: &Path) -> anyhow::Result<Config> {
+    let shown = file.display();
+    let loaded = config::load_file(file);
+    loaded
+        .map(|loaded| loaded.config)
+        .map_err(|_| anyhow!("{shown} cannot be used; `touchline check -c {shown}` says why"))
 }
 
 /// Where a listener is reached from its own host: one that listens everywhere does so on the loopback too.

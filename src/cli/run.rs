@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::{file::REFUSED, service::Manager, take_over};
 use crate::{
     app::{App, Surroundings},
-    config::{self, Severity, Watched},
+    config::{self, Reading, Severity, Watched},
     net::signal::{Hangups, Signals},
     telemetry::{Sink, log},
 };
@@ -40,7 +40,9 @@ pub(crate) struct Arguments {
 
 /// Serves until a signal says otherwise. The access log goes to standard output, everything else to standard error.
 pub(crate) fn run(arguments: &Arguments, err: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let loaded = match config::load_file(&arguments.config) {
+    let file = Watched::new(arguments.config.clone());
+    let Reading { fingerprint, loaded, .. } = file.read(Vec::new());
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(problems) => {
             writeln!(err, "{problems}")?;
@@ -54,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments, err: &mut dyn Write) -> anyhow::Result<
     let surroundings = Surroundings {
         access_log: Some(Box::new(io::stdout()) as Sink),
         level: Some(level),
-        file: Some(Watched::new(arguments.config.clone())),
+        file: Some((file, fingerprint)),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -115,7 +115,7 @@ pub use self::{
     upstream::{Breaker, Upstream},
     usd::{Usd, UsdPerMillion},
     warm::WarmAddress,
-    watched::{Fingerprint, Watched},
+    watched::{Fingerprint, Reading, Watched},
 };
 
 /// The one version of the file's layout that this build reads.

@@ -7,6 +7,8 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
+use super::{Loaded, Problems, load_file};
+
 /// The name by which a volume of Kubernetes leads to its present generation.
 const PRESENT: &str = "..data";
 /// What is read of a file to see whether it has changed. The largest that is used is not larger.
@@ -31,6 +33,17 @@ pub struct Watched {
 /// The content of all files of a configuration, as a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
+
+/// A reading of a configuration, and what its files held before it.
+#[derive(Debug)]
+pub struct Reading {
+    /// What the files held when the reading began: whatever changes after that gives another one.
+    pub fingerprint: Fingerprint,
+    /// The files that are named beside the configuration.
+    pub files: Vec<PathBuf>,
+    /// What was read.
+    pub loaded: Result<Loaded, Problems>,
+}
 
 impl Folder {
     pub(crate) fn of(file: &Path) -> Self {
@@ -63,6 +76,20 @@ impl Watched {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Reads the configuration, of which it is known that it names these files. Blocks.
+    #[must_use]
+    pub fn read(&self, mut files: Vec<PathBuf>) -> Reading {
+        let mut fingerprint = self.fingerprint(&files);
+        let mut loaded = load_file(&self.path);
+        // What else is named is looked at before it is read, so that no change of it is missed.
+        if let Some(named) = loaded.as_ref().ok().filter(|loaded| loaded.files != files) {
+            files.clone_from(&named.files);
+            fingerprint = self.fingerprint(&files);
+            loaded = load_file(&self.path);
+        }
+        Reading { fingerprint, files, loaded }
     }
 
     /// What the file and these others hold now. Blocks.
@@ -144,6 +171,25 @@ mod tests {
         assert!(without != one && one != look());
         fs::remove_file(&token).unwrap();
         assert_eq!(look(), without);
+    }
+
+    #[test]
+    fn what_changes_after_a_reading_has_begun_gives_another_fingerprint() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, token) = (folder.path().join("proxy.yaml"), folder.path().join("token"));
+        fs::write(&path, "version: 1\ncontrol: { token: { file: token } }\n").unwrap();
+        fs::write(&token, "one").unwrap();
+        let watched = Watched::new(path.clone());
+
+        let first = watched.read(Vec::new());
+        assert_eq!((&first.files, first.loaded.is_ok()), (&vec![token.clone()], true));
+        assert_eq!(watched.fingerprint(&first.files), first.fingerprint, "nothing has changed");
+        fs::write(&token, "two").unwrap();
+        assert_ne!(watched.fingerprint(&first.files), first.fingerprint);
+
+        fs::write(&path, "version: 1\n: [").unwrap();
+        let refused = watched.read(first.files.clone());
+        assert_eq!((refused.files, refused.loaded.is_err()), (first.files, true));
     }
 
     #[test]

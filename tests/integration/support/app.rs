@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 use serde_json::Value;
 use touchline::{
     app::{App, Running, Surroundings},
-    config::{self, Loaded, Watched},
+    config::{self, Fingerprint, Loaded, Reading, Watched},
     telemetry::Capture,
 };
 
@@ -104,12 +104,13 @@ impl Setup {
 
     /// Starts by a file that holds this, and has it looked at for changes.
     pub(crate) fn start_watching(&self, path: &Path) -> Proxy {
-        let loaded = config::load_file(path);
+        let file = Watched::new(path.to_owned());
+        let Reading { fingerprint, loaded, .. } = file.read(Vec::new());
         let loaded = loaded.unwrap_or_else(|problems| panic!("{problems}\n{}", self.yaml()));
-        Self::run(loaded, Some(Watched::new(path.to_owned())))
+        Self::run(loaded, Some((file, fingerprint)))
     }
 
-    fn run(loaded: Loaded, file: Option<Watched>) -> Proxy {
+    fn run(loaded: Loaded, file: Option<(Watched, Fingerprint)>) -> Proxy {
         let mut loaded = loaded;
         // Wherever the tests run: the backend of a test outlives the proxy.
         if file.is_none() {
