@@ -20,7 +20,7 @@ use super::buffers::Buffers;
 
 /// Reads go through a buffer on the stack of this size and only what arrived is kept, so that an idle connection holds
 /// no read buffer at all.
-const SCRATCH: usize = 8 * 1024;
+const SCRATCH: usize = 16 * 1024;
 
 /// The most that one read for a large body takes in.
 const LARGE_READ: usize = 64 * 1024;
