@@ -1,44 +1,21 @@
 //! The JSON Schema of the file: derived from the structs, used by the checker, and published for editors.
+//!
+//! The binary holds it as text, which is read faster than it is derived, and spares the code that derives it. A test
+//! compares the text with the structs.
 
-use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::Config;
+/// The schema with the checker's own keywords: `x-kind` names the grammar of a text, `x-items` that of the texts in a list,
+/// `x-min` and `x-max` bound times and sizes.
+const SCHEMA: &str = include_str!("schema.json");
 
 /// Where the reference starts that an editor accepts in place of any scalar.
 const REFERENCE: &str = r"\$\{[^}]+\}";
 
-/// The schema as derived, with the checker's own keywords: `x-kind` names the grammar of a text, `x-items` that of
-/// the texts in a list, `x-min` and `x-max` bound times and sizes.
+/// The schema that the checker uses.
 pub(super) fn root() -> Value {
-    let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Config>();
-    let mut schema = schema.to_value();
-    tidy(&mut schema);
-    schema
-}
-
-/// Moves `x-items` of a list to where the checker looks, joins the lines of doc comments, and takes the default off
-/// keys that have to be written.
-fn tidy(schema: &mut Value) {
-    if let Value::Array(items) = schema {
-        items.iter_mut().for_each(tidy);
-    }
-    let Value::Object(map) = schema else { return };
-    let kind = map.remove("x-items");
-    if let (Some(kind), Some(Value::Object(items))) = (kind, map.get_mut("items")) {
-        items.insert("x-kind".to_owned(), kind);
-    }
-    if let Some(Value::String(text)) = map.get_mut("description") {
-        *text = text.replace('\n', " ");
-    }
-    let required = map.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
-    for name in required.iter().filter_map(Value::as_str) {
-        let property = map.get_mut("properties").and_then(|properties| properties.get_mut(name));
-        if let Some(property) = property.and_then(Value::as_object_mut) {
-            property.remove("default");
-        }
-    }
-    map.iter_mut().filter(|(key, _)| *key != "default").for_each(|(_, value)| tidy(value));
+    // A test reads it.
+    serde_json::from_str(SCHEMA).unwrap_or_default()
 }
 
 /// The JSON Schema (draft 2020-12) that editors use, as text. `${NAME}` is accepted wherever a scalar is.
@@ -135,4 +112,60 @@ pub(super) fn words(form: &Value) -> Option<Vec<&str>> {
     }
     let variants = form.get("oneOf").and_then(Value::as_array)?;
     Some(variants.iter().filter_map(|variant| variant.get("const").and_then(Value::as_str)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, path::Path};
+
+    use schemars::generate::SchemaSettings;
+    use serde_json::Value;
+
+    use super::{SCHEMA, root};
+    use crate::config::Config;
+
+    fn derived() -> Value {
+        let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Config>();
+        let mut schema = schema.to_value();
+        tidy(&mut schema);
+        schema
+    }
+
+    /// Moves `x-items` of a list to where the checker looks, joins the lines of doc comments, and takes the default off
+    /// keys that have to be written.
+    fn tidy(schema: &mut Value) {
+        if let Value::Array(items) = schema {
+            items.iter_mut().for_each(tidy);
+        }
+        let Value::Object(map) = schema else { return };
+        let kind = map.remove("x-items");
+        if let (Some(kind), Some(Value::Object(items))) = (kind, map.get_mut("items")) {
+            items.insert("x-kind".to_owned(), kind);
+        }
+        if let Some(Value::String(text)) = map.get_mut("description") {
+            *text = text.replace('\n', " ");
+        }
+        let required = map.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+        for name in required.iter().filter_map(Value::as_str) {
+            let property = map.get_mut("properties").and_then(|properties| properties.get_mut(name));
+            if let Some(property) = property.and_then(Value::as_object_mut) {
+                property.remove("default");
+            }
+        }
+        map.iter_mut().filter(|(key, _)| *key != "default").for_each(|(_, value)| tidy(value));
+    }
+
+    #[test]
+    fn the_embedded_schema_is_that_of_the_structs() {
+        let mut text = serde_json::to_string(&derived()).unwrap();
+        text.push('\n');
+        if env::var_os("UPDATE_GOLDEN").is_some() {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/schema.json");
+            fs::write(path, &text).unwrap();
+            return;
+        }
+
+        assert!(SCHEMA == text, "stale: UPDATE_GOLDEN=1 cargo test --lib config::schema");
+        assert!(root().is_object());
+    }
 }
