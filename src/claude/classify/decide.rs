@@ -11,6 +11,9 @@ use crate::config::{MessageType, ModelTier};
 /// the threshold on cross-validation by author: the fewest serious items in economy at a precision of 95 %.
 const SERIOUS_BAR: f32 = 0.2;
 
+/// From this score on the model is believed where a rule speaks against economy: then the rule is wrong more often.
+const SURE: f32 = 0.6;
+
 /// Why a verdict is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
@@ -273,9 +276,11 @@ pub fn tier_scores(scores: &Scores) -> [f32; 3] {
     tiers.map(|sum| sum / 2.0)
 }
 
-/// How far the model is for economy: the probability of the tier, of nothing serious and of no need of comfort.
+/// How far the model is for economy: the probability of the tier, of no need of comfort and of nothing serious, which
+/// counts twice.
 fn economy_score(scores: &Scores) -> f32 {
-    tier_scores(scores)[0] * (1.0 - scores.serious) * (1.0 - scores.classes[EMOTIONAL_SUPPORT])
+    let harmless = 1.0 - scores.serious;
+    tier_scores(scores)[0] * harmless * harmless * (1.0 - scores.classes[EMOTIONAL_SUPPORT])
 }
 
 /// Whether the exchange is serious, and which user turn says so.
@@ -320,7 +325,7 @@ fn economy(scene: &Scene, scores: &Scores, settings: &Settings, lists: Lists) ->
         Economy::Agreed
     } else if economy_score(scores) < settings.threshold {
         Economy::Unlikely
-    } else if objects(scene, kind, lists) {
+    } else if economy_score(scores) < SURE && objects(scene, kind, lists) {
         Economy::RuleObjects
     } else {
         Economy::Agreed
@@ -336,7 +341,7 @@ fn is_bare(scene: &Scene, lists: Lists) -> bool {
         && last.hits.within(lists.closed)
 }
 
-/// What speaks against economy whatever the model says: a short answer to an offer to work on results, talk of what results
+/// What speaks against economy where the model is not sure: a short answer to an offer to work on results, talk of what results
 /// mean, or small talk with a sad word in it.
 fn objects(scene: &Scene, kind: MessageType, lists: Lists) -> bool {
     let (last, coach) = (scene.last.hits, scene.coach.hits);

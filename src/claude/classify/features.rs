@@ -20,6 +20,9 @@ const PAIRS: usize = 6;
 const SHORT_ANSWER: usize = 7;
 const FIRST_WORDS: usize = 8;
 
+/// Tells runs of letters apart from words that have the same hash.
+const LETTERS: u32 = 0x1e77_e125;
+
 /// The weight of each group, found by cross-validation on the train split.
 pub(super) const SCALES: [f32; GROUPS] = [1.0, 1.0, 0.5, 0.4, 0.25, 1.5, 1.2, 0.5, 0.3];
 
@@ -99,7 +102,7 @@ impl Features {
                     let earlier = window[4 - back];
                     hash = mix(hash, earlier);
                     if back >= 2 {
-                        self.add(LAST_LETTERS, mix(hash, 7));
+                        self.add(LAST_LETTERS, hash ^ LETTERS);
                     }
                     if earlier == 32 {
                         break;

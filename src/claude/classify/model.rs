@@ -111,6 +111,19 @@ impl Weights {
         self.features.binary_search(&feature).ok()
     }
 
+    /// Keeps the features that move the sums most: those with the largest squares of weights, each by how much the feature
+    /// takes part.
+    pub(super) fn prune(&mut self, mass: &[f32], most: usize) {
+        let squares = |row: &[f32; LANES]| row.iter().map(|weight| weight * weight).sum::<f32>();
+        let mut order: Vec<(f32, usize)> =
+            self.rows.iter().zip(mass).map(|(row, mass)| squares(row) * mass).zip(0..).collect();
+        order.sort_by(|left, right| right.0.total_cmp(&left.0).then(left.1.cmp(&right.1)));
+        order.truncate(most);
+        order.sort_unstable_by_key(|&(_, place)| place);
+        self.features = order.iter().map(|&(_, place)| self.features[place]).collect();
+        self.rows = order.iter().map(|&(_, place)| self.rows[place]).collect();
+    }
+
     /// The sums of weights for some features.
     #[cfg(test)]
     #[must_use]
@@ -129,46 +142,82 @@ impl Weights {
 }
 
 /// The first bytes of a file of weights.
-const MAGIC: &[u8; 8] = b"TLROUTE2";
+const MAGIC: &[u8; 8] = b"TLROUTE3";
 const HEADER: usize = 8 + 32 + 4 + 2 * 4 * LANES;
 
-/// Slots of a bucket: their fingerprints are compared at once. Most lookups find nothing, and end in the first bucket that
-/// is not full.
-const BUCKET: usize = 8;
+/// Slots of a bucket: their fingerprints fill one word and are compared at once.
+const BUCKET: usize = 4;
 
-/// The most features that a file holds: a table of 262,144 slots, 4.7 MB.
-pub(super) const MOST_FEATURES: usize = 216_000;
+/// The most features that a file holds.
+pub(super) const MOST_FEATURES: usize = 160_000;
+
+/// Places that are tried for a feature before the table is made larger.
+const MOST_MOVES: usize = 500;
 
 impl Weights {
-    /// The bytes of these weights: a header, then a hash table of fingerprints of features in buckets that are filled from
-    /// their beginning and go over into the next one, then its rows.
+    /// The bytes of these weights: a header, then a cuckoo hash table of fingerprints of features, then its rows. A feature
+    /// is in one of two buckets, so that every lookup takes the same few steps, found or not, and many can be under way at once.
     #[must_use]
     pub(super) fn to_bytes(&self, data_hash: [u8; 32]) -> Vec<u8> {
-        let slots = (self.features.len() * 6 / 5).next_power_of_two().max(64);
         let scales: [f32; LANES] = std::array::from_fn(|lane| {
             let top = self.rows.iter().map(|row| row[lane].abs()).fold(0.0_f32, f32::max);
             if top == 0.0 { 1.0 } else { top / 127.0 }
         });
-        let (mut prints, mut rows) = (vec![0_u16; slots], vec![[0_u8; LANES]; slots]);
-        for (&feature, row) in self.features.iter().zip(&self.rows) {
-            let mut slot = first_bucket(feature, slots / BUCKET) * BUCKET;
-            while prints[slot] != 0 {
-                slot = (slot + 1) & (slots - 1);
+        let mut buckets = self.features.len() * 17 / (16 * BUCKET) + 1;
+        let table = loop {
+            if let Some(table) = self.table(buckets) {
+                break table;
             }
-            prints[slot] = fingerprint(feature);
-            rows[slot] = std::array::from_fn(|lane| byte_of(row[lane] / scales[lane]));
-        }
-        let mut bytes = Vec::with_capacity(HEADER + slots * (2 + LANES));
+            buckets += buckets / 32 + 1;
+        };
+        let mut bytes = Vec::with_capacity(HEADER + table.len() * (2 + LANES));
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&data_hash);
-        bytes.extend_from_slice(&u32::try_from(slots).unwrap_or(0).to_le_bytes());
+        bytes.extend_from_slice(&u32::try_from(buckets).unwrap_or(0).to_le_bytes());
         for number in scales.iter().chain(&self.bias) {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        bytes.extend(prints.iter().flat_map(|print| print.to_le_bytes()));
-        bytes.extend(rows.iter().flatten());
+        let print = |place: &Option<usize>| place.map_or(0, |place| fingerprint(self.features[place]));
+        bytes.extend(table.iter().flat_map(|place| print(place).to_le_bytes()));
+        for place in table {
+            let row = place.map_or([0.0; LANES], |place| self.rows[place]);
+            bytes.extend((0..LANES).map(|lane| byte_of(row[lane] / scales[lane])));
+        }
         bytes
     }
+
+    /// The places of features in their slots, if there is room for all.
+    fn table(&self, buckets: usize) -> Option<Vec<Option<usize>>> {
+        let mut table = vec![None; buckets * BUCKET];
+        for start in 0..self.features.len() {
+            let mut homeless = start;
+            let mut bucket = buckets_of(self.features[start], buckets)[0];
+            let mut moves = 0;
+            loop {
+                let both = buckets_of(self.features[homeless], buckets);
+                let free = both.into_iter().flat_map(slots).find(|&slot| table[slot].is_none());
+                if let Some(slot) = free {
+                    table[slot] = Some(homeless);
+                    break;
+                }
+                if moves == MOST_MOVES {
+                    return None;
+                }
+                // Whoever has to go is tried in the other one of its own buckets.
+                let slot = bucket * BUCKET + moves % BUCKET;
+                let displaced = table[slot].replace(homeless)?;
+                let [first, second] = buckets_of(self.features[displaced], buckets);
+                bucket = if bucket == first { second } else { first };
+                homeless = displaced;
+                moves += 1;
+            }
+        }
+        Some(table)
+    }
+}
+
+fn slots(bucket: usize) -> std::ops::Range<usize> {
+    bucket * BUCKET..(bucket + 1) * BUCKET
 }
 
 fn byte_of(number: f32) -> u8 {
@@ -177,11 +226,13 @@ fn byte_of(number: f32) -> u8 {
     byte.to_le_bytes()[0]
 }
 
-const fn first_bucket(feature: u32, buckets: usize) -> usize {
-    feature as usize & (buckets - 1)
+/// The two buckets that a feature may be in.
+fn buckets_of(feature: u32, buckets: usize) -> [usize; 2] {
+    let part = |hash: u32| usize::try_from((u64::from(hash) * buckets as u64) >> 32).unwrap_or(0);
+    [part(feature), part(mix(feature, 0xb2))]
 }
 
-/// Fifteen bits that are not those of the bucket; never zero.
+/// Sixteen bits that are not those of the buckets; never zero.
 const fn fingerprint(feature: u32) -> u16 {
     let [_, _, low, high] = mix(feature, 0xf1).to_le_bytes();
     u16::from_le_bytes([low, high]) | 1
@@ -195,7 +246,7 @@ pub(super) struct Model {
     bias: [f32; LANES],
     prints: Cow<'static, [u8]>,
     rows: Cow<'static, [u8]>,
-    slots: usize,
+    buckets: usize,
 }
 
 impl Model {
@@ -226,12 +277,14 @@ impl Model {
         let mut number = || {
             take(4).and_then(|part| part.try_into().ok()).map(u32::from_le_bytes).ok_or(wrong("too short"))
         };
-        let slots = number()? as usize;
+        let buckets = number()? as usize;
+        let slots =
+            buckets.checked_mul(BUCKET).filter(|&slots| slots <= bytes.len()).ok_or(wrong("another size"))?;
         let (mut scales, mut bias) = ([0.0; LANES], [0.0; LANES]);
         for slot in scales.iter_mut().chain(bias.iter_mut()) {
             *slot = f32::from_bits(number()?);
         }
-        if !slots.is_power_of_two() || bytes.len() != HEADER + slots * (2 + LANES) {
+        if buckets == 0 || bytes.len() != HEADER + slots * (2 + LANES) {
             return Err(wrong("another size"));
         }
         let middle = HEADER + slots * 2;
@@ -239,7 +292,7 @@ impl Model {
             Cow::Borrowed(all) => (Cow::Borrowed(&all[HEADER..middle]), Cow::Borrowed(&all[middle..])),
             Cow::Owned(all) => (Cow::Owned(all[HEADER..middle].to_vec()), Cow::Owned(all[middle..].to_vec())),
         };
-        Ok(Self { data_hash, scales, bias, prints, rows, slots })
+        Ok(Self { data_hash, scales, bias, prints, rows, buckets })
     }
 
     /// The hash of the data that the weights were made from.
@@ -254,11 +307,12 @@ impl Model {
         let mut sums = self.bias;
         for (group, hashes) in features.groups.iter().enumerate() {
             let mut total = [0_i32; LANES];
-            for &hash in hashes {
-                if let Some(row) = self.row(hash) {
-                    for (sum, &weight) in total.iter_mut().zip(row) {
-                        *sum += i32::from(weight.cast_signed());
-                    }
+            for some in hashes.chunks(AT_ONCE) {
+                let mut places = [0; AT_ONCE];
+                let count = self.find(some, &mut places);
+                let part = self.sum(&places[..count]);
+                for (total, part) in total.iter_mut().zip(part) {
+                    *total += i32::from(part);
                 }
             }
             let value = group_value(group, hashes.len());
@@ -274,34 +328,55 @@ impl Model {
         Scores::from_sums(&sums)
     }
 
-    fn row(&self, hash: u32) -> Option<&[u8]> {
-        let wanted = fingerprint(hash);
-        let buckets = self.slots / BUCKET;
-        let mut bucket = first_bucket(hash, buckets);
-        loop {
-            let prints = self.prints.get(bucket * BUCKET * 2..)?.first_chunk::<{ BUCKET * 2 }>()?;
-            let prints: [u16; BUCKET] =
-                std::array::from_fn(|slot| u16::from_le_bytes([prints[slot * 2], prints[slot * 2 + 1]]));
-            // Without a branch for each slot: which one it is cannot be guessed.
-            let found =
-                (0..BUCKET).fold(0_u32, |found, slot| found | u32::from(prints[slot] == wanted) << slot);
-            if found != 0 {
-                let slot = bucket * BUCKET + found.trailing_zeros() as usize;
-                return self.rows.get(slot * LANES..(slot + 1) * LANES);
-            }
-            if prints[BUCKET - 1] == 0 {
-                return None;
-            }
-            bucket = (bucket + 1) & (buckets - 1);
+    /// Finds the slots of the features that are known, and says how many. There is no branch on what was found, which
+    /// cannot be guessed: the processor reads the next buckets while it waits for these.
+    fn find(&self, hashes: &[u32], places: &mut [usize; AT_ONCE]) -> usize {
+        let (prints, _) = self.prints.as_chunks::<{ BUCKET * 2 }>();
+        let mut count = 0;
+        for &hash in hashes.iter().take(AT_ONCE) {
+            let wanted = u64::from(fingerprint(hash)) * LOWEST;
+            let [first, second] = buckets_of(hash, self.buckets);
+            let (Some(in_first), Some(in_second)) = (prints.get(first), prints.get(second)) else { continue };
+            let in_first = equal(u64::from_le_bytes(*in_first), wanted);
+            let in_second = equal(u64::from_le_bytes(*in_second), wanted);
+            let (bucket, found) = if in_first == 0 { (second, in_second) } else { (first, in_first) };
+            places[count % AT_ONCE] = bucket * BUCKET + (found.trailing_zeros() as usize / 16) % BUCKET;
+            count += usize::from(found != 0);
         }
+        count
     }
+
+    /// The sum of so few rows that it fits.
+    fn sum(&self, places: &[usize]) -> [i16; LANES] {
+        let (rows, _) = self.rows.as_chunks::<LANES>();
+        let mut sum = [0_i16; LANES];
+        for row in places.iter().filter_map(|&place| rows.get(place)) {
+            for (sum, &weight) in sum.iter_mut().zip(row) {
+                *sum += i16::from(weight.cast_signed());
+            }
+        }
+        sum
+    }
+}
+
+/// Rows that are summed in sixteen bits: 256 times 127 fits.
+const AT_ONCE: usize = 256;
+
+/// The lowest bit of each fingerprint of a bucket.
+const LOWEST: u64 = 0x0001_0001_0001_0001;
+
+/// A word whose lowest bit is in the first fingerprint of a bucket that is the wanted one; zero where there is none.
+const fn equal(bucket: u64, wanted: u64) -> u64 {
+    let differs = bucket ^ wanted;
+    // A borrow out of a zero can mark what lies above it, and only that.
+    differs.wrapping_sub(LOWEST) & !differs & (LOWEST << 15)
 }
 
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
 
-    use super::{LANES, Model, Scores, Weights};
+    use super::{AT_ONCE, BUCKET, LANES, Model, Scores, Weights, mix};
     use crate::config::ModelTier;
 
     #[test]
@@ -328,6 +403,36 @@ mod tests {
         }
         assert!((exact.tiers.iter().sum::<f32>() - 1.0).abs() < 1e-4);
         assert_eq!(exact.tiers.len(), ModelTier::COUNT);
+    }
+
+    #[test]
+    fn every_feature_of_a_full_table_is_found_in_one_of_two_buckets() {
+        let features: Vec<u32> = (0..20_000_u32).map(|number| mix(number, 5)).collect();
+        let mut sorted = features.clone();
+        sorted.sort_unstable();
+        let mut weights = Weights::zero(sorted);
+        weights.rows.iter_mut().for_each(|row| row[0] = 1.0);
+
+        let model = Model::read(Cow::Owned(weights.to_bytes([0; 32]))).unwrap();
+
+        let found = |hashes: &[u32]| -> usize {
+            hashes.chunks(AT_ONCE).map(|some| model.find(some, &mut [0; AT_ONCE])).sum()
+        };
+        assert_eq!(found(&features), features.len());
+        let others: Vec<u32> = (20_000..40_000_u32).map(|number| mix(number, 5)).collect();
+        assert!(found(&others) < 20, "fifteen bits of eight fingerprints: one in four thousand");
+        assert!(model.buckets * BUCKET < features.len() * 9 / 8, "and few slots are empty");
+    }
+
+    #[test]
+    fn what_moves_the_sums_least_is_left_out() {
+        let mut weights = Weights::zero(vec![10, 20, 30]);
+        (weights.rows[0][3], weights.rows[1][3], weights.rows[2][3]) = (-2.0, 0.5, 1.0);
+
+        weights.prune(&[1.0, 100.0, 1.0], 2);
+
+        assert_eq!(weights.features, [10, 20]);
+        assert_eq!([weights.rows[0][3], weights.rows[1][3]], [-2.0, 0.5]);
     }
 
     #[test]

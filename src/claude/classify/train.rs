@@ -72,7 +72,7 @@ pub struct Recipe {
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { epochs: 12, rate: 0.2, decay: 3e-4, least: 3, dropout: 80, group_dropout: 40, seed: 0x5eed }
+        Self { epochs: 12, rate: 0.2, decay: 1.5e-4, least: 3, dropout: 80, group_dropout: 40, seed: 0x5eed }
     }
 }
 
@@ -141,7 +141,10 @@ pub fn weights_of(items: &[Item], recipe: Recipe, data_hash: [u8; 32]) -> Result
             example
         })
         .collect();
-    Ok(fit_often(&examples.iter().collect::<Vec<_>>(), recipe).to_bytes(data_hash))
+    let examples: Vec<&Example> = examples.iter().collect();
+    let mut weights = fit_often(&examples, recipe);
+    weights.prune(&mass(&weights, &examples), MOST_FEATURES);
+    Ok(weights.to_bytes(data_hash))
 }
 
 /// How much a variant of an item counts.
@@ -187,9 +190,9 @@ pub(super) fn variants(items: &[&Item], lexicon: &Lexicon) -> Vec<(usize, Exampl
 /// Lists of system prompts that say who speaks rather than what the call is for.
 const NEUTRAL_JOBS: [&str; 5] = ["job_career", "job_dating", "job_support", "job_data", "job_coach"];
 
-/// The features that at least `least` examples have, in order; of too many the most frequent.
+/// The features that at least `least` examples have, in order.
 #[must_use]
-pub(super) fn frequent(examples: &[&Example], least: usize, most: usize) -> Vec<u32> {
+pub(super) fn frequent(examples: &[&Example], least: usize) -> Vec<u32> {
     let mut all: Vec<u32> = Vec::new();
     for example in examples {
         let mut own: Vec<u32> = example.features.groups.iter().flatten().copied().collect();
@@ -198,16 +201,21 @@ pub(super) fn frequent(examples: &[&Example], least: usize, most: usize) -> Vec<
         all.append(&mut own);
     }
     all.sort_unstable();
-    let mut counted: Vec<(usize, u32)> = all
-        .chunk_by(|left, right| left == right)
-        .filter(|run| run.len() >= least)
-        .map(|run| (run.len(), run[0]))
-        .collect();
-    counted.sort_unstable_by_key(|&(count, feature)| (std::cmp::Reverse(count), feature));
-    counted.truncate(most);
-    let mut features: Vec<u32> = counted.into_iter().map(|(_, feature)| feature).collect();
-    features.sort_unstable();
-    features
+    all.chunk_by(|left, right| left == right).filter(|run| run.len() >= least).map(|run| run[0]).collect()
+}
+
+/// How much each feature takes part in the examples: the sum of the squares of its values.
+fn mass(weights: &Weights, examples: &[&Example]) -> Vec<f32> {
+    let mut mass = vec![0.0; weights.features.len()];
+    for example in examples {
+        for (group, hashes) in example.features.groups.iter().enumerate() {
+            let value = group_value(group, hashes.len());
+            for place in hashes.iter().filter_map(|&hash| weights.place(hash)) {
+                mass[place] += value * value;
+            }
+        }
+    }
+    mass
 }
 
 /// An example with features by place.
@@ -254,7 +262,7 @@ pub(super) fn fit_often(examples: &[&Example], recipe: Recipe) -> Weights {
 /// Fits the weights. The result is the mean of the weights after each pass of the second half.
 #[must_use]
 pub(super) fn fit(examples: &[&Example], recipe: Recipe) -> Weights {
-    let mut weights = Weights::zero(frequent(examples, recipe.least, MOST_FEATURES));
+    let mut weights = Weights::zero(frequent(examples, recipe.least));
     let rows: Vec<Row> = examples
         .iter()
         .map(|example| Row {
