@@ -38,6 +38,12 @@ pub enum Ttl {
 }
 
 impl Ttl {
+    /// An hour, or else five minutes.
+    #[must_use]
+    pub const fn of_hour(is_hour: bool) -> Self {
+        if is_hour { Self::OneHour } else { Self::FiveMinutes }
+    }
+
     /// The word in calls, in the file and in labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -358,7 +358,7 @@ fn price(known: &Known<'_>, kind: MessageType, present: ModelIndex, target: Mode
         if rules.tier_at(target)? > rules.tier_at(present)? { Direction::Up } else { Direction::Down };
     let total = tokens(known);
     let own = (known.warm)(present);
-    let ttl = known.breakpoints.map(|is_hour| if is_hour { Ttl::OneHour } else { Ttl::FiveMinutes });
+    let ttl = known.breakpoints.map(Ttl::of_hour);
     let life = own.map_or(FIVE_MINUTES, |warm| warm.life());
     let elapsed = own.map_or(Duration::ZERO, |warm| known.now.saturating_duration_since(warm.at));
     let prefix = own.map_or(0, |warm| warm.tokens.min(total));

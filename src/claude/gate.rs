@@ -196,7 +196,7 @@ pub fn choose_ttl(rates: &Rates, [prefix, fresh]: [u64; 2], gaps: Gaps, present:
         Some(Ttl::FiveMinutes) => cost_1h <= worth(cost_5m) && cost_1h < cost_5m,
         Some(Ttl::OneHour) => !(cost_5m <= worth(cost_1h) && cost_5m < cost_1h),
     };
-    TtlChoice { cost_5m, cost_1h, ttl: if is_hour { Ttl::OneHour } else { Ttl::FiveMinutes } }
+    TtlChoice { cost_5m, cost_1h, ttl: Ttl::of_hour(is_hour) }
 }
 
 /// Whether writing a prefix each time it is not found costs less than never caching it.

@@ -18,6 +18,8 @@ use thiserror::Error;
 
 use canonical::Canonical;
 
+use super::cost::Ttl;
+
 pub use canonical::{MAX_HASHED, Prefix, PrefixHash, Prefixes};
 pub use lexer::Piece;
 pub use parameters::{Given, Parameters, Places, Thinking, Word};
@@ -205,34 +207,13 @@ impl BlockSet {
     }
 }
 
-/// How long the prompt cache keeps what is marked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum CacheTtl {
-    /// Five minutes, renewed by each read.
-    #[default]
-    FiveMinutes,
-    /// One hour.
-    OneHour,
-}
-
-impl CacheTtl {
-    /// The word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::FiveMinutes => "5m",
-            Self::OneHour => "1h",
-        }
-    }
-}
-
 /// A `cache_control` of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheMark {
     /// In which part of the request.
     pub part: Part,
     /// How long it asks to keep; an unknown word counts as five minutes.
-    pub ttl: CacheTtl,
+    pub ttl: Ttl,
 }
 
 /// The part of the request that a mark stands in.

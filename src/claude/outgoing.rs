@@ -12,7 +12,7 @@ use super::{
     cost::{Mark, Ttl},
     decide::{BYTES_PER_KILOTOKEN, Decision, prompt_tokens, tokens_of},
     gate::{Gaps, choose_ttl},
-    message::{CacheTtl, Part, System},
+    message::{Part, System},
     rules::{Route, Rules},
     splice::{self, Edits, SystemMark},
     trim::{self, Wish},
@@ -52,8 +52,7 @@ impl Changes {
     /// The changed body.
     pub(super) fn apply(&self, rules: &Rules, asked: &Asked) -> Bytes {
         let model = self.model.and_then(|index| rules.model(index)).map(|model| model.id.as_str());
-        let ttl =
-            self.breakpoints.map(|is_hour| if is_hour { CacheTtl::OneHour } else { CacheTtl::FiveMinutes });
+        let ttl = self.breakpoints.map(Ttl::of_hour);
         let edits = Edits {
             model,
             mark: ttl,
@@ -103,9 +102,8 @@ impl Claude {
         }
         let rates = model.price_at(super::books::unix_now())?.rates(total);
         let choose = |within_5m_ppm, within_1h_ppm, was_hour| {
-            let present = if was_hour { Ttl::OneHour } else { Ttl::FiveMinutes };
             let gaps = Gaps { within_5m_ppm, within_1h_ppm };
-            choose_ttl(rates, [total, total / 20], gaps, Some(present)).ttl == Ttl::OneHour
+            choose_ttl(rates, [total, total / 20], gaps, Some(Ttl::of_hour(was_hour))).ttl == Ttl::OneHour
         };
         Some(self.rhythms.is_hour(asked.system, settings.ttl, choose))
     }
@@ -207,16 +205,12 @@ pub(super) fn turn(decided: Decided<'_>, changes: &Changes) -> Turn {
     let boundaries: Vec<_> = asked.beginnings.iter().copied().zip(asked.lengths.iter().copied()).collect();
     let last = boundaries.len().saturating_sub(1);
     let marks = asked.message.marks.iter().map(|mark| {
-        let ttl = match mark.ttl {
-            CacheTtl::FiveMinutes => Ttl::FiveMinutes,
-            CacheTtl::OneHour => Ttl::OneHour,
-        };
         // Which message a mark stands on is not kept: clients mark the end of what they send.
         let boundary = match mark.part {
             Part::Tools | Part::System => 0,
             Part::Top | Part::Messages => last,
         };
-        Mark { boundary, ttl }
+        Mark { boundary, ttl: mark.ttl }
     });
     let marks: Vec<_> = marks.collect();
     let requested = rules.index(&asked.message.model);

@@ -7,7 +7,8 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    message::{CacheTtl, Message, System},
+    cost::Ttl,
+    message::{Message, System},
     transform,
 };
 use crate::config::Transforms;
@@ -18,7 +19,7 @@ pub struct Edits<'a> {
     /// The model to ask for.
     pub model: Option<&'a str>,
     /// A mark at the top, which the API puts on the last block.
-    pub mark: Option<CacheTtl>,
+    pub mark: Option<Ttl>,
     /// A mark on the system prompt.
     pub mark_system: Option<SystemMark>,
     /// Messages to leave out: from the start of one message to the start of a later one.
@@ -31,7 +32,7 @@ pub struct Edits<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SystemMark {
     /// How long it is to be kept.
-    pub ttl: CacheTtl,
+    pub ttl: Ttl,
     /// Whether a string is made into a block, which can be marked. Otherwise it stays as it is.
     pub wrap: bool,
 }
@@ -121,15 +122,15 @@ impl Changes<'_> {
     }
 }
 
-fn insertion(at: usize, ttl: CacheTtl, is_empty: bool) -> (Range<usize>, Bytes) {
+fn insertion(at: usize, ttl: Ttl, is_empty: bool) -> (Range<usize>, Bytes) {
     let comma = if is_empty { "" } else { "," };
     (at..at, Bytes::from(format!("{}{comma}", control(ttl))))
 }
 
-const fn control(ttl: CacheTtl) -> &'static str {
+const fn control(ttl: Ttl) -> &'static str {
     match ttl {
-        CacheTtl::FiveMinutes => r#""cache_control":{"type":"ephemeral"}"#,
-        CacheTtl::OneHour => r#""cache_control":{"type":"ephemeral","ttl":"1h"}"#,
+        Ttl::FiveMinutes => r#""cache_control":{"type":"ephemeral"}"#,
+        Ttl::OneHour => r#""cache_control":{"type":"ephemeral","ttl":"1h"}"#,
     }
 }
 

@@ -100,7 +100,8 @@ mod tests {
     use super::effort_of;
     use crate::{
         claude::{
-            message::{CacheTtl, Message},
+            cost::Ttl,
+            message::Message,
             splice::{Edits, join, splice},
         },
         config::{Effort, Transform, Transforms},
@@ -177,12 +178,8 @@ mod tests {
             br#"{"temperature":0.5,"thinking":{"type":"enabled","budget_tokens":5000},"model":"m","top_p":0.9}"#,
         );
         let message = Message::read(&body, 64).unwrap();
-        let edits = Edits {
-            model: Some("n"),
-            mark: Some(CacheTtl::FiveMinutes),
-            transforms: BOTH,
-            ..Edits::default()
-        };
+        let edits =
+            Edits { model: Some("n"), mark: Some(Ttl::FiveMinutes), transforms: BOTH, ..Edits::default() };
         let out: Value = serde_json::from_slice(&join(&splice(&body, &message, &edits))).unwrap();
 
         let expected = json!({

@@ -4,13 +4,14 @@
 use std::{borrow::Cow, ops::Range};
 
 use super::{
-    BlockSet, CacheMark, CacheTtl, Given, LastBlock, MAX_MARKS, MAX_TURNS, Message, Parameters, Part, Role,
-    System, Text, Thinking, Turn, Unreadable, Word,
+    BlockSet, CacheMark, Given, LastBlock, MAX_MARKS, MAX_TURNS, Message, Parameters, Part, Role, System,
+    Text, Thinking, Turn, Unreadable, Word,
     canonical::Canonical,
     copy::Copying,
     lexer::{Lexer, Piece},
     shape::{Field, Place},
 };
+use crate::claude::cost::Ttl;
 
 /// A container that is open.
 pub(super) struct Frame {
@@ -244,7 +245,7 @@ impl<'a> Reader<'a> {
         };
         self.message.mark_count += 1;
         if self.message.marks.len() < MAX_MARKS {
-            self.message.marks.push(CacheMark { part, ttl: CacheTtl::FiveMinutes });
+            self.message.marks.push(CacheMark { part, ttl: Ttl::FiveMinutes });
         }
     }
 
@@ -352,11 +353,11 @@ impl<'a> Reader<'a> {
             Place::CacheControl => {
                 let Scalar::Text(word) = scalar else { return };
                 if field == Field::Ttl
-                    && word.decode(self.body) == CacheTtl::OneHour.as_str()
+                    && word.decode(self.body) == Ttl::OneHour.as_str()
                     && self.message.marks.len() == self.message.mark_count
                     && let Some(mark) = self.message.marks.last_mut()
                 {
-                    mark.ttl = CacheTtl::OneHour;
+                    mark.ttl = Ttl::OneHour;
                 }
             }
             _ => self.setting(place, field, scalar),

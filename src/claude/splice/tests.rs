@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{Edits, SystemMark, join, length, splice};
-use crate::claude::message::{CacheTtl, Message};
+use crate::claude::{cost::Ttl, message::Message};
 
 const MARK: &str = r#""cache_control":{"type":"ephemeral"}"#;
 const HOUR: &str = r#""cache_control":{"type":"ephemeral","ttl":"1h"}"#;
@@ -20,8 +20,8 @@ fn spliced(body: &str, edits: &Edits<'_>) -> String {
 }
 
 fn marks(wrap: bool) -> Edits<'static> {
-    let mark_system = Some(SystemMark { ttl: CacheTtl::OneHour, wrap });
-    Edits { model: Some("n"), mark: Some(CacheTtl::FiveMinutes), mark_system, ..Edits::default() }
+    let mark_system = Some(SystemMark { ttl: Ttl::OneHour, wrap });
+    Edits { model: Some("n"), mark: Some(Ttl::FiveMinutes), mark_system, ..Edits::default() }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! What the reader finds in the bodies that clients send.
 
 use super::{
-    super::{BlockSet, CacheMark, CacheTtl, Given, Part, Role, System},
+    super::{BlockSet, CacheMark, Given, Part, Role, System},
     Message, read,
 };
+use crate::claude::cost::Ttl;
 
 /// The same request as six clients write it.
 const SHAPES: [&str; 6] = [
@@ -136,8 +137,8 @@ fn kinds_of_blocks_are_told_apart() {
 fn marks_are_counted_where_they_mean_the_cache() {
     let mark = r#""cache_control":{"type":"ephemeral"}"#;
     let hour = r#""cache_control":{"ttl":"1h","type":"ephemeral"}"#;
-    let five = |part| CacheMark { part, ttl: CacheTtl::FiveMinutes };
-    let one = |part| CacheMark { part, ttl: CacheTtl::OneHour };
+    let five = |part| CacheMark { part, ttl: Ttl::FiveMinutes };
+    let one = |part| CacheMark { part, ttl: Ttl::OneHour };
     let table = [
         (mark.to_owned(), vec![five(Part::Top)]),
         (format!(r#""tools":[{{"name":"a",{hour}}},{{{mark}}}]"#), vec![one(Part::Tools), five(Part::Tools)]),
