@@ -87,10 +87,12 @@ impl Outlasting {
     /// Ready once the backend's port is closed and nobody has been connected to the egress for a moment. One who ends
     /// closes its port first and may then still have something to say.
     async fn gone(&self, egress: &Drain, listeners: usize) {
-        let mut quiet_since = Instant::now();
+        let (mut quiet_since, mut seen) = (Instant::now(), egress.begun());
         while let Some(backend) = self.backend() {
-            if egress.tasks() > listeners {
-                quiet_since = Instant::now();
+            // A call on a connection of its own is shorter than the time between two looks.
+            let begun = egress.begun();
+            if egress.tasks() > listeners || begun != seen {
+                (quiet_since, seen) = (Instant::now(), begun);
             }
             if !is_open(backend.address()).await && quiet_since.elapsed() >= QUIET {
                 return;

@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -55,6 +55,8 @@ struct Shared {
     closing: Notify,
     cutting: Notify,
     tasks: AtomicUsize,
+    /// Tasks that were ever spawned.
+    begun: AtomicU64,
     finished: Notify,
 }
 
@@ -143,6 +145,12 @@ impl Drain {
         self.shared.tasks.load(Ordering::Acquire)
     }
 
+    /// How many tasks were spawned so far. It tells of those, too, that came and went between two looks.
+    #[must_use]
+    pub fn begun(&self) -> u64 {
+        self.shared.begun.load(Ordering::Acquire)
+    }
+
     /// Ready once no spawned task is alive.
     pub async fn finished(&self) {
         until(&self.shared.finished, || self.tasks() == 0).await;
@@ -200,6 +208,7 @@ struct Counted {
 impl Counted {
     fn new(shared: Arc<Shared>) -> Self {
         shared.tasks.fetch_add(1, Ordering::AcqRel);
+        shared.begun.fetch_add(1, Ordering::AcqRel);
         Self { shared }
     }
 }
@@ -229,6 +238,7 @@ mod tests {
         drain.finished().await;
 
         assert!(good.await.unwrap());
+        assert_eq!(drain.begun(), 2, "also of those that are gone");
     }
 
     #[tokio::test]
