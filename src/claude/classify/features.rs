@@ -94,8 +94,8 @@ impl Features {
                 if edge && filled > 0 && window[4] == 32 {
                     continue;
                 }
-                window.rotate_left(1);
-                window[4] = value;
+                let [_, rest @ ..] = window;
+                window = [rest[0], rest[1], rest[2], rest[3], value];
                 filled = (filled + 1).min(5);
                 let mut hash = value;
                 for back in 1..filled {

@@ -305,10 +305,10 @@ impl Model {
     #[must_use]
     pub(super) fn scores(&self, features: &Features) -> Scores {
         let mut sums = self.bias;
+        let mut places = [0; AT_ONCE];
         for (group, hashes) in features.groups.iter().enumerate() {
             let mut total = [0_i32; LANES];
             for some in hashes.chunks(AT_ONCE) {
-                let mut places = [0; AT_ONCE];
                 let count = self.find(some, &mut places);
                 let part = self.sum(&places[..count]);
                 for (total, part) in total.iter_mut().zip(part) {
