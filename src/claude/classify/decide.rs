@@ -311,6 +311,7 @@ fn serious(
 fn economy(scene: &Scene, scores: &Scores, settings: &Settings, lists: Lists) -> Economy {
     let (kind, class_tier) = CLASSES[scores.class()];
     let mapped = if kind == MessageType::Unknown { class_tier } else { settings.types[kind.index()] };
+    let score = economy_score(scores);
     if scene.last.tokens.is_empty() {
         Economy::RuleObjects
     } else if scene.last.counts.words > settings.max_words
@@ -323,9 +324,9 @@ fn economy(scene: &Scene, scores: &Scores, settings: &Settings, lists: Lists) ->
         Economy::OtherType
     } else if is_bare(scene, lists) {
         Economy::Agreed
-    } else if economy_score(scores) < settings.threshold {
+    } else if score < settings.threshold {
         Economy::Unlikely
-    } else if economy_score(scores) < SURE && objects(scene, kind, lists) {
+    } else if score < SURE && objects(scene, kind, lists) {
         Economy::RuleObjects
     } else {
         Economy::Agreed

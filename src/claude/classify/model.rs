@@ -232,7 +232,7 @@ fn buckets_of(feature: u32, buckets: usize) -> [usize; 2] {
     [part(feature), part(mix(feature, 0xb2))]
 }
 
-/// Sixteen bits that are not those of the buckets; never zero.
+/// Fifteen bits that are not those of the buckets, and one that keeps it from being zero: so an empty slot is marked.
 const fn fingerprint(feature: u32) -> u16 {
     let [_, _, low, high] = mix(feature, 0xf1).to_le_bytes();
     u16::from_le_bytes([low, high]) | 1

@@ -65,7 +65,8 @@ pub(super) fn unescape(raw: &str, plain: &mut String) {
     plain.push_str(rest);
 }
 
-/// The character of `XXXX` or `XXXX\uXXXX`, and the length of that.
+/// The character of four hexadecimal digits, or of the two escapes of a surrogate pair after the first `\u`, and the length of
+/// that.
 fn unicode_escape(text: &str) -> (char, usize) {
     let unit = |from: usize| text.get(from..from + 4).and_then(|hex| u32::from_str_radix(hex, 16).ok());
     let Some(first) = unit(0) else { return (char::REPLACEMENT_CHARACTER, text.len()) };
