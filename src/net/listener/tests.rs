@@ -99,9 +99,9 @@ async fn greet(socket: std::net::TcpListener, drain: Drain, served: Arc<AtomicUs
         let served = Arc::clone(&served);
         serving.spawn(async move {
             let _place = place;
-            if stream.write_all(b"hi").await.is_ok() {
-                served.fetch_add(1, Ordering::Relaxed);
-            }
+            // Counted first: the client has its greeting before this task is back from writing it.
+            served.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.write_all(b"hi").await;
         });
     })
     .await;
@@ -145,7 +145,11 @@ async fn a_listener_that_is_taken_over_twenty_times_loses_nobody() {
         .collect();
 
     for _ in 0..20 {
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        // Each generation is in use when the next one comes, however slow the machine is.
+        let enough = served.load(Ordering::Relaxed) + 8;
+        while served.load(Ordering::Relaxed) < enough {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let sockets = bind_beside(address, 2).unwrap();
         for socket in &sockets {
             listen(socket).unwrap();
@@ -164,6 +168,5 @@ async fn a_listener_that_is_taken_over_twenty_times_loses_nobody() {
     let failures: Vec<_> = results.iter().flat_map(|(_, failures)| failures).collect();
     assert!(failures.is_empty(), "{} failed, first {:?}", failures.len(), failures.first());
     let greeted: usize = results.iter().map(|(greeted, _)| greeted).sum();
-    assert!(greeted > 100, "{greeted}");
-    assert!(served.load(Ordering::Relaxed) >= greeted);
+    assert_eq!(served.load(Ordering::Relaxed), greeted);
 }
