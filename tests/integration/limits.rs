@@ -204,17 +204,20 @@ async fn an_endless_head_is_refused_at_once() {
     let proxy = Setup::before(&backend).start();
 
     for (head, status) in [("GET /", 414), ("GET / HTTP/1.1\r\nHost: x\r\nX: ", 431), ("GGGG", 400)] {
-        let mut client = Client::connect(proxy.address).await;
-        client.send(head).await;
         let byte = if head.len() == 4 { "G" } else { "a" };
-        for _ in 0..64 {
-            if !client.try_send(byte.repeat(1024)).await {
-                break;
+        // In small pieces, and in one that is over every limit at once.
+        for piece in [1024, 65_536] {
+            let mut client = Client::connect(proxy.address).await;
+            client.send(head).await;
+            for _ in 0..65_536 / piece {
+                if !client.try_send(byte.repeat(piece)).await {
+                    break;
+                }
             }
-        }
-        let answer = client.answer().await;
+            let answer = client.answer().await;
 
-        assert_eq!(answer.status, status, "{head:?}");
+            assert_eq!(answer.status, status, "{head:?} in pieces of {piece}");
+        }
     }
 }
 

@@ -65,7 +65,7 @@ pub fn take_request(buffer: &mut BytesMut, limits: &Limits) -> Result<Option<Req
     let head = buffer.split_to(end + 4).freeze();
     let line_end = line_end(&head, 0).ok_or(Refusal::BadRequest)?;
     if line_end > limits.request_line {
-        return Err(Refusal::TargetTooLong);
+        return Err(over_length(&head, limits));
     }
     let (method, uri, version) = parse_request_line(&head, line_end, limits)?;
     let (headers, underscores) =
@@ -114,8 +114,8 @@ fn check_partial(buffer: &[u8], limits: &Limits) -> Result<(), Refusal> {
         return Ok(());
     }
     check_request_line_length(buffer, limits)?;
-    let method = memchr(b' ', buffer).unwrap_or(buffer.len());
-    if method > limits.method || method == 0 || !buffer.iter().take(method).all(|byte| is_token_byte(*byte)) {
+    let shown = memchr(b' ', buffer).unwrap_or(buffer.len());
+    if !is_method(buffer.get(..shown).unwrap_or_default(), limits) {
         return Err(Refusal::BadRequest);
     }
     if has_stray_bytes(buffer) {
@@ -146,7 +146,17 @@ fn check_partial_response(buffer: &[u8], limits: &Limits) -> Result<(), HeadErro
 
 fn check_request_line_length(buffer: &[u8], limits: &Limits) -> Result<(), Refusal> {
     let line = memchr(b'\n', buffer).unwrap_or(buffer.len());
-    if line > limits.request_line + 1 { Err(Refusal::TargetTooLong) } else { Ok(()) }
+    if line > limits.request_line + 1 { Err(over_length(buffer, limits)) } else { Ok(()) }
+}
+
+/// A request line that is too long because its method is, is refused for its method, in however many pieces it came.
+fn over_length(buffer: &[u8], limits: &Limits) -> Refusal {
+    let method = memchr(b' ', buffer).unwrap_or(buffer.len());
+    if method > limits.method { Refusal::BadRequest } else { Refusal::TargetTooLong }
+}
+
+fn is_method(bytes: &[u8], limits: &Limits) -> bool {
+    !bytes.is_empty() && bytes.len() <= limits.method && bytes.iter().all(|byte| is_token_byte(*byte))
 }
 
 /// A line end that is not CRLF, or a control byte that stands nowhere in a head.
@@ -187,7 +197,7 @@ fn parse_request_line(head: &Bytes, end: usize, limits: &Limits) -> Result<(Meth
     let line = head.get(..end).unwrap_or_default();
     let method_end = memchr(b' ', line).ok_or(Refusal::BadRequest)?;
     let method = line.get(..method_end).unwrap_or_default();
-    if method.is_empty() || method.len() > limits.method || !method.iter().all(|byte| is_token_byte(*byte)) {
+    if !is_method(method, limits) {
         return Err(Refusal::BadRequest);
     }
     let target_start = method_end + 1;
