@@ -156,12 +156,12 @@ async fn nothing_is_kept_where_calls_are_not_routed_or_nobody_asked_for_it() {
 
 #[tokio::test]
 async fn a_kept_answer_ends() {
-    let plane = Plane::start("response_cache: { enabled: true, ttl: 300ms }").await;
+    let plane = Plane::start("response_cache: { enabled: true, ttl: 1s }").await;
     let call = Call::said(SONNET, STANDARD);
     plane.call(&call).await;
     assert_eq!(plane.call(&call).await.field("x-cache-status"), "hit");
 
-    tokio::time::sleep(Duration::from_millis(350)).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
 
     assert_eq!(plane.call(&call).await.field("x-cache-status"), "");
 }
