@@ -2,15 +2,24 @@
 //! the same bytes.
 //!
 //! `cargo run --release --example train_router -- [DATA_FOLDER] [WEIGHTS_FILE]`
+//!
+//! With `--authors-left-out [DATA_FOLDER]` it writes nothing, and judges how the recipe does on authors whom it has not seen.
 
-use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::{
+    error::Error,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
 
-use touchline::claude::classify::items::{Item, data_hash};
-use touchline::claude::classify::train::{Recipe, weights_of};
+use touchline::claude::classify::{
+    evaluate::{Bars, Report},
+    items::{Item, data_hash},
+    train::{Recipe, authors_left_out, weights_of},
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args_os().skip(1);
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    let judges = arguments.next_if(|argument| argument == "--authors-left-out").is_some();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = arguments.next().map_or_else(|| root.join("data/router"), PathBuf::from);
     let output = arguments.next().map_or_else(|| root.join("src/claude/classify/weights.bin"), PathBuf::from);
@@ -20,9 +29,31 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, content) in &files {
         items.extend(Item::parse_all(content).map_err(|error| format!("{name}: {error}"))?);
     }
+    if judges {
+        let mut out = io::stdout();
+        let report = authors_left_out(&items, Recipe::default(), |author, right| {
+            let share = right.ratio() * 100.0;
+            let _ = writeln!(out, "without author {author:<2}   {share:.1} % of {} items", right.items);
+        })?;
+        return Ok(print(&mut out, &report)?);
+    }
     let bytes = weights_of(&items, Recipe::default(), data_hash(&files))?;
     std::fs::write(&output, bytes)?;
     Ok(())
+}
+
+fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    writeln!(out, "items               {}", report.items())?;
+    writeln!(out, "serious to economy  {} of {}", report.serious_to_economy.len(), report.serious)?;
+    for (name, share) in [
+        ("economy precision", report.economy_precision),
+        ("economy recall", report.economy_recall),
+        ("premium recall", report.premium_recall),
+        ("tier accuracy", report.tier_accuracy),
+    ] {
+        writeln!(out, "{name:<18}  {:.1} %", share.ratio() * 100.0)?;
+    }
+    writeln!(out, "missed              {}", report.missed(Bars::default()).join(", "))
 }
 
 /// The names and contents of the labelled files, by name.

@@ -96,6 +96,12 @@ impl Item {
             .collect()
     }
 
+    /// Who wrote it: the letters before the number of its name.
+    #[must_use]
+    pub fn author(&self) -> &str {
+        self.id.trim_end_matches(|character: char| character.is_ascii_digit())
+    }
+
     /// Whether the item is held back: by the hash of its last message, so that the same message is always on one side.
     #[must_use]
     pub fn is_dev(&self) -> bool {

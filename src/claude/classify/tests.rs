@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::evaluate::Report;
 use super::items::{Item, Split, data_hash};
-use super::train::{Recipe, weights_of};
+use super::train::{Recipe, authors_left_out, weights_of};
 use super::{
     Classifier, Exchange, Reason, Role, Settings, SystemDecision, SystemPattern, SystemRule, Turn, Words,
 };
@@ -107,6 +107,25 @@ fn training_gives_the_same_bytes_again() {
     let first = weights_of(&items, recipe, [7; 32]).unwrap();
 
     assert_eq!(first, weights_of(&items, recipe, [7; 32]).unwrap());
+}
+
+#[test]
+fn every_first_author_is_judged_by_what_comes_of_the_others_and_never_by_what_is_held_back() {
+    let items: Vec<Item> = items().into_iter().step_by(150).collect();
+    let recipe = Recipe { epochs: 2, ..Recipe::default() };
+
+    let mut authors = Vec::new();
+    let report =
+        authors_left_out(&items, recipe, |author, share| authors.push((author.to_owned(), share.items)))
+            .unwrap();
+
+    assert_eq!(authors.len(), 7);
+    for (author, judged) in &authors {
+        let own = items.iter().filter(|item| item.author() == author && item.is_in(Split::Train)).count();
+        assert_eq!(*judged, own, "{author}");
+    }
+    assert_eq!(report.items(), authors.iter().map(|(_, judged)| judged).sum::<usize>());
+    assert!(report.items() > 10);
 }
 
 #[test]
