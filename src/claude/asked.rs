@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     classify::{self, Classifier, Exchange},
-    message::{Message, Prefixes, Role},
+    message::{Message, Prefixes, Role, Turn},
 };
 use crate::{
     config::{Inspect, ModelTier},
@@ -138,9 +138,12 @@ pub(super) struct Asked {
     pub(super) beginnings: Vec<u128>,
     /// The bytes of each beginning.
     pub(super) lengths: Vec<usize>,
+    /// What the conversation is known by, for its owner alone: the hashes of its beginnings that may have been calls. The
+    /// last one is this call.
+    pub(super) conversation: Vec<u128>,
     /// The hash of the system prompt.
     pub(super) system: u64,
-    /// The hash of everything but the messages.
+    /// The hash of everything but system prompt and messages.
     pub(super) settings: u64,
     /// The keyed hash of the credential.
     pub(super) credential: u64,
@@ -217,24 +220,24 @@ impl Asked {
         let identity =
             if user.is_empty() { head.credential } else { hash64(key, &[b"user", user.as_bytes()]) };
         let prefixes = std::iter::once(&tools_system).chain(&turns);
-        let (beginnings, lengths) =
+        let (beginnings, lengths): (Vec<_>, _) =
             prefixes.map(|prefix| (u128::from_le_bytes(prefix.hash), prefix.bytes)).unzip();
+        let conversation = calls_among(&message.turns, &beginnings).map(|hash| hash ^ owner).collect();
         let settings = settings_of(&body, &message, head, key);
         let system = u64_of(system.as_slice());
         let credential = head.credential;
-        Self { settings, beginnings, lengths, system, credential, identity, owner, message, body }
-    }
-
-    /// The hashes by which the conversation is known: those of its beginnings, for its owner alone. A call ends with words
-    /// of the user or results of a tool, so that only beginnings that do can be calls before it; the last one is this call.
-    pub(super) fn conversation(&self) -> Vec<u128> {
-        // The first is that of tools and system, which no conversation is known by.
-        let hashes = self.beginnings.iter().skip(1).map(|hash| hash ^ self.owner);
-        let last = self.message.turns.len().saturating_sub(1);
-        let is_call = |place: usize| {
-            place == last || self.message.turns.get(place).is_none_or(|turn| turn.role != Role::Assistant)
-        };
-        hashes.enumerate().filter(|(place, _)| is_call(*place)).map(|(_, hash)| hash).collect()
+        Self {
+            settings,
+            beginnings,
+            lengths,
+            conversation,
+            system,
+            credential,
+            identity,
+            owner,
+            message,
+            body,
+        }
     }
 
     /// Whether a user turn among those of a range is serious.
@@ -263,13 +266,33 @@ impl Asked {
     }
 }
 
-/// What two calls must have in common to be the same turn, besides their messages: the bytes around the messages.
+/// The beginnings that may have been calls: a call ends with words of the user or results of a tool.
+fn calls_among(turns: &[Turn], beginnings: &[u128]) -> impl Iterator<Item = u128> {
+    let last = turns.len().saturating_sub(1);
+    // The first beginning is that of tools and system, which no conversation is known by.
+    let hashes = beginnings.iter().skip(1).enumerate();
+    let is_call =
+        move |place: usize| place == last || turns.get(place).is_none_or(|turn| turn.role != Role::Assistant);
+    hashes.filter(move |(place, _)| is_call(*place)).map(|(_, hash)| *hash)
+}
+
+/// What two calls must have in common to be the same turn, besides their conversation: the bytes around system prompt and
+/// messages.
 fn settings_of(body: &Bytes, message: &Message, head: &Head, key: &[u8; 32]) -> u64 {
     let first = message.turns.first().map_or(body.len(), |turn| turn.span.start);
     let last = message.turns.last().map_or(body.len(), |turn| turn.span.end);
-    let before = body.get(..first).unwrap_or_default();
-    let after = body.get(last..).unwrap_or_default();
-    hash64(key, &[b"settings", head.version.as_bytes(), head.betas.join(",").as_bytes(), before, after])
+    let (messages, system) = (first..last, message.system.span());
+    let (one, other) = if system.start < messages.start { (system, messages) } else { (messages, system) };
+    let between = |from: usize, to: usize| body.get(from..to).unwrap_or_default();
+    let parts = [
+        b"settings",
+        head.version.as_bytes(),
+        &*head.betas.join(",").into_bytes(),
+        between(0, one.start),
+        between(one.end, other.start),
+        between(other.end, body.len()),
+    ];
+    hash64(key, &parts)
 }
 
 /// A body as far as the limit allows.
@@ -452,17 +475,30 @@ mod tests {
         let u = asked(user, &[("x-api-key", "a")]);
 
         assert_eq!(a.beginnings, b.beginnings, "the provider's cache knows only texts");
-        assert_ne!(a.conversation(), b.conversation());
-        assert_ne!(a.conversation(), u.conversation());
+        assert_ne!(a.conversation, b.conversation);
+        assert_ne!(a.conversation, u.conversation);
         assert_ne!(a.identity, u.identity);
         assert_eq!(a.identity, asked(body, &[("x-api-key", "a")]).identity);
     }
 
     #[test]
-    fn the_settings_are_all_but_the_messages() {
+    fn the_settings_are_all_but_system_prompt_and_messages() {
         let one = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":5}"#;
         let other = one.replace("hi", "ho");
         let hotter = one.replace(":5", ":6");
+        for system in [r#""system":"s","#, r#""system":[{"type":"text","text":"s"}],"#] {
+            for place in ["\"messages\"", "\"max_tokens\""] {
+                let with = one.replace(place, &format!("{system}{place}"));
+                let kinder = with.replace("\"s\"", "\"be kind\"");
+                assert_eq!(asked(&with, &[]).settings, asked(&kinder, &[]).settings, "{with}");
+                assert_ne!(asked(&with, &[]).beginnings, asked(&kinder, &[]).beginnings, "{with}");
+                assert_ne!(
+                    asked(&with, &[]).settings,
+                    asked(&with.replace(":5", ":6"), &[]).settings,
+                    "{with}"
+                );
+            }
+        }
 
         assert_eq!(asked(one, &[]).settings, asked(&other, &[]).settings);
         assert_ne!(asked(one, &[]).settings, asked(&hotter, &[]).settings);

@@ -201,7 +201,7 @@ pub(super) fn from_fallback(ready: &Ready, status: StatusCode, why: &'static str
     });
     // Refused with the client's own bytes too, it was no fault of the change; the turn as it was sent last is remembered.
     let was_ours = status != StatusCode::BAD_REQUEST && status != StatusCode::NOT_FOUND;
-    if let Some(whole) = asked.conversation().last() {
+    if let Some(whole) = asked.conversation.last() {
         core.claude.conversations.amend(*whole, |state| {
             state.no_route |= was_ours;
             state.model = requested.unwrap_or(state.model);
@@ -242,7 +242,7 @@ pub(super) fn from_neighbour(ready: &Ready) {
         turn.breakpoints = None;
         turn.is_untouched = false;
     });
-    if let Some(whole) = asked.conversation().last() {
+    if let Some(whole) = asked.conversation.last() {
         core.claude.conversations.amend(*whole, |state| {
             state.model = neighbour;
             state.moves |= 1;

@@ -287,6 +287,15 @@ impl Message {
 }
 
 impl System {
+    /// Its place in the body; nothing at the beginning where there is none.
+    pub(super) fn span(&self) -> Range<usize> {
+        match self {
+            Self::None => 0..0,
+            Self::Text(piece) => piece.span.clone(),
+            Self::Blocks { span, .. } => span.clone(),
+        }
+    }
+
     /// Its words.
     #[must_use]
     pub fn text<'a>(&self, body: &'a [u8]) -> Cow<'a, str> {

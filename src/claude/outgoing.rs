@@ -227,7 +227,7 @@ pub(super) fn turn(decided: Decided<'_>, changes: &Changes) -> Turn {
         ),
         Found::Same(_) | Found::New => (None, false),
     };
-    let names = asked.conversation();
+    let names = &asked.conversation;
     Turn {
         whole: names.last().copied(),
         first: names.first().copied(),

@@ -82,13 +82,13 @@ pub(super) async fn plan(case: &Case<'_>, books: &Books) -> Plan {
         }
     }
     let judged = since.elapsed();
-    let Decided { mut decision, found, verdict, neighbour } = decided;
+    let Decided { mut decision, found, verdict, neighbour, breakpoints } = decided;
     if !case.acts() {
         note_what_would_be(books, &decision);
         (decision.model, decision.transforms) = (None, Transforms::NONE);
         decision.tier = rules.tier_of(&asked.message.model);
     }
-    let changes = changes(case, &decision, &found);
+    let changes = changes(case, &decision, &found, breakpoints);
     let key = key(case, &decision, verdict.as_ref(), &changes);
     let used = changes.model.or_else(|| rules.index(&asked.message.model));
     books.note(|call| {
@@ -107,13 +107,12 @@ pub(super) async fn plan(case: &Case<'_>, books: &Books) -> Plan {
     Plan { changes, neighbour, decision, found, key, judged }
 }
 
-/// What is changed in a call.
-fn changes(case: &Case<'_>, decision: &Decision, found: &Found) -> Changes {
+/// What is changed in a call that may be given breakpoints, which say whether they last an hour.
+fn changes(case: &Case<'_>, decision: &Decision, found: &Found, breakpoints: Option<bool>) -> Changes {
     if !case.acts() {
         return Changes::default();
     }
     let Case { core, rules, asked, .. } = *case;
-    let claude = &core.claude;
     let used = decision.model.or_else(|| rules.index(&asked.message.model));
     let refuses = |model: &Model| {
         let feature = Features::NONE.with(Feature::Breakpoint);
@@ -126,12 +125,12 @@ fn changes(case: &Case<'_>, decision: &Decision, found: &Found) -> Changes {
     // The same turn again gets what it got before.
     let had_none = matches!(found, Found::Same(state) if decision.model.is_some() && state.is_hour.is_none());
     let is_barred = has_failed || had_none || used.and_then(|used| rules.model(used)).is_some_and(refuses);
-    let breakpoints = claude.breakpoints(rules, asked, found, Instant::now());
     Changes {
         model: decision.model,
         transforms: decision.transforms,
         breakpoints: breakpoints.filter(|_| !is_barred && outgoing::is_lasting(found, decision.model)),
-        cut: claude
+        cut: core
+            .claude
             .window(case.route(), outgoing::Decided { rules, asked, found, decision })
             .filter(|_| !has_failed),
     }
@@ -200,7 +199,7 @@ fn settle_with(ready: &Ready, changes: &Changes, reserved: Reserved, change: imp
     let decided = outgoing::Decided { rules, asked, found, decision };
     books.settle_at_end(outgoing::turn(decided, changes), reserved);
     let state = outgoing::state_after(decided, changes, Instant::now());
-    if let (Some(whole), Some(mut state)) = (asked.conversation().last(), state) {
+    if let (Some(whole), Some(mut state)) = (asked.conversation.last(), state) {
         change(&mut state);
         core.claude.conversations.remember(*whole, state);
     }
@@ -224,7 +223,8 @@ pub(super) fn home(ready: &Ready) -> Changes {
     let Ready { core, rules, begun, asked, plan, .. } = ready;
     let case = Case { core, rules, begun, asked };
     let decision = Decision { model: None, transforms: Transforms::NONE, ..plan.decision.clone() };
-    changes(&case, &decision, &plan.found)
+    let breakpoints = core.claude.breakpoints(rules, asked, &plan.found, Instant::now());
+    changes(&case, &decision, &plan.found, breakpoints)
 }
 
 /// Reserves what a call will cost on the client's own model. None where a budget is used up.
@@ -252,6 +252,8 @@ pub(super) struct Decided {
     /// What the content says, where it was asked.
     verdict: Option<Verdict>,
     neighbour: Option<Neighbour>,
+    /// Whether the call may be given breakpoints, and whether they last an hour.
+    breakpoints: Option<bool>,
 }
 
 impl Decided {
@@ -270,12 +272,12 @@ pub(super) fn decide_call(case: &Case<'_>, judged: Option<Verdict>) -> Decided {
     let Case { core, rules, begun, asked } = *case;
     let (claude, route) = (&core.claude, case.route());
     let (now, unix_s) = (Instant::now(), unix_now());
-    let found = claude.conversations.find(&asked.conversation(), asked.settings, now);
+    let found = claude.conversations.find(&asked.conversation, asked.settings, now);
     if route.mode == ClaudeMode::Off {
         let decision = Decision::kept(rules.tier_of(&asked.message.model), RoutingReason::Off);
-        return Decided { decision, found, verdict: None, neighbour: None };
+        return Decided { decision, found, verdict: None, neighbour: None, breakpoints: None };
     }
-    let own_breakpoints = asked.message.has_cache_control().then_some(false);
+    let breakpoints = claude.breakpoints(rules, asked, &found, now);
     let known = Known {
         rules,
         route,
@@ -284,7 +286,7 @@ pub(super) fn decide_call(case: &Case<'_>, judged: Option<Verdict>) -> Decided {
         found,
         rhythm: claude.rhythms.of(asked.system),
         warm: &|model| claude.warmth.find(asked.credential, model, &asked.beginnings, now),
-        breakpoints: own_breakpoints.or_else(|| claude.breakpoints(rules, asked, &found, now)),
+        breakpoints: asked.message.has_cache_control().then_some(false).or(breakpoints),
         output: &|kind| claude.outputs.expected(kind),
         is_soft: &|tier| {
             let charged = Charged { identity: asked.identity, tier, is_serious: false, estimate: 0 };
@@ -302,7 +304,7 @@ pub(super) fn decide_call(case: &Case<'_>, judged: Option<Verdict>) -> Decided {
     let is_wanted = rules.config.rewrite.overload_fallback && route.mode == ClaudeMode::Route;
     let neighbour = is_wanted.then(|| decide::neighbour(&known, &decision, verdict.as_ref())).flatten();
     let neighbour = neighbour.map(|model| (model, decide::transforms(&known, Some(model))));
-    Decided { decision, found, verdict, neighbour }
+    Decided { decision, found, verdict, neighbour, breakpoints }
 }
 
 /// What `observe` would have saved, as the prices of the decision have it.

@@ -168,13 +168,19 @@ impl Rhythms {
         match wanted {
             PromptCacheTtl::FiveMinutes => false,
             PromptCacheTtl::OneHour => true,
-            PromptCacheTtl::Adaptive => self.change(system, |rhythm| {
-                if rhythm.seen >= ENOUGH {
-                    let (five, sixty) = (rhythm.within(FIVE_MINUTES), rhythm.within(ONE_HOUR));
-                    rhythm.is_hour = choose(five, sixty, rhythm.is_hour);
+            PromptCacheTtl::Adaptive => {
+                let rhythm = self.of(system);
+                if rhythm.seen < ENOUGH {
+                    return rhythm.is_hour;
                 }
-                rhythm.is_hour
-            }),
+                let (five, sixty) = (rhythm.within(FIVE_MINUTES), rhythm.within(ONE_HOUR));
+                let is_hour = choose(five, sixty, rhythm.is_hour);
+                // Seldom another one, and a change costs more than all the rest.
+                if is_hour != rhythm.is_hour {
+                    self.change(system, |rhythm| rhythm.is_hour = is_hour);
+                }
+                is_hour
+            }
         }
     }
 }

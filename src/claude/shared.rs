@@ -86,7 +86,7 @@ pub(super) async fn adopt(case: &Case<'_>) {
     let claude = &core.claude;
     let is_wanted = rules.config.conversations.shared && case.route().mode != ClaudeMode::Off;
     let Some(states) = claude.states.as_ref().filter(|_| is_wanted) else { return };
-    let hashes = asked.conversation();
+    let hashes = &asked.conversation;
     let Some(first) = hashes.first() else { return };
     let is_unknown = |hash: &&u128| claude.conversations.state(**hash).is_none();
     let unknown: Vec<u128> = hashes.iter().rev().take(STEPS + 1).take_while(is_unknown).copied().collect();

@@ -103,27 +103,26 @@ impl Canonical {
         let mut start = Sha256::new();
         start.update(key);
         start.update([0; 32]);
-        let mut system = start.clone();
-        system.update(b"S");
-        system.update(text(&self.system));
+        let system = start.clone().chain_update(b"S").chain_update(text(&self.system)).finalize();
         let mut rolling = start;
         rolling.update(text(&self.tools));
+        // Its hash stands for the prompt, which is long and would be read twice.
         rolling.update(b"S");
-        rolling.update(text(&self.system));
+        rolling.update(system);
         let mut bytes = self.tools.len() + self.system.len();
-        let tools_system = Prefix { hash: cut(rolling.clone()), bytes };
+        let tools_system = Prefix { hash: cut(&rolling.clone().finalize()), bytes };
         let turns = self.turns.iter().map(|turn| {
             rolling.update(b"M");
             rolling.update(text(turn));
             bytes += turn.len();
-            Prefix { hash: cut(rolling.clone()), bytes }
+            Prefix { hash: cut(&rolling.clone().finalize()), bytes }
         });
-        Prefixes { system: cut(system), tools_system, turns: turns.collect() }
+        Prefixes { system: cut(&system), tools_system, turns: turns.collect() }
     }
 }
 
-fn cut(hash: Sha256) -> PrefixHash {
+fn cut(hash: &[u8]) -> PrefixHash {
     let mut half = [0; 16];
-    half.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+    half.iter_mut().zip(hash).for_each(|(to, from)| *to = *from);
     half
 }

@@ -224,7 +224,7 @@ async fn call(core: &Arc<Core>, turns: &[&str], key: &str) -> (String, Asked) {
 }
 
 fn known(core: &Core, asked: &Asked) -> Option<State> {
-    core.claude.conversations.state(*asked.conversation().last().unwrap())
+    core.claude.conversations.state(*asked.conversation.last().unwrap())
 }
 
 fn results(core: &Core) -> Vec<(&'static str, u64)> {
