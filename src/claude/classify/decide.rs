@@ -11,6 +11,10 @@ use crate::config::{MessageType, ModelTier};
 /// the threshold on cross-validation by author: the fewest serious items in economy at a precision of 95 %.
 const SERIOUS_BAR: f32 = 0.2;
 
+/// From this probability on the premium tier is worth its price. At even odds one visit in eleven is for nothing, and the
+/// visit reads the whole conversation at twice the price.
+const PREMIUM_BAR: f32 = 0.5;
+
 /// From this score on the model is believed where a rule speaks against economy: then the rule is wrong more often.
 const SURE: f32 = 0.6;
 
@@ -231,7 +235,7 @@ pub(super) fn decide(
             verdict(kind, tier, Reason::SystemRule, signals)
         };
     }
-    if tiers[2] >= tiers[1].max(tiers[0]) {
+    if tiers[2] >= PREMIUM_BAR {
         let kind = MessageType::Assessment;
         let tier = settings.types[kind.index()];
         let tier = if barred { tier.max(ModelTier::Standard) } else { tier };
