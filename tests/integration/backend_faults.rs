@@ -26,7 +26,7 @@ async fn a_backend_that_is_down_is_a_502_at_once() {
     let answer = get(proxy.address, "/").await;
 
     assert_eq!(answer.refusal(), (502, "connect_failed".to_owned()));
-    assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     assert_eq!(answer.field("content-type"), "application/problem+json");
     assert_eq!(answer.field("cache-control"), "no-store");
     assert!(!answer.text().contains("127.0.0.1"), "{}", answer.text());

@@ -112,13 +112,13 @@ async fn an_answer_that_cannot_be_shared_lets_all_go_at_once() {
     }
 
     // One after the other they would take two seconds.
-    assert!(start.elapsed() < Duration::from_millis(900), "a convoy: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(1500), "a convoy: {:?}", start.elapsed());
     assert_eq!(backend.count(), 40);
     let start = Instant::now();
     for one in ask_all(&proxy, 20) {
         assert_eq!(one.await.unwrap().cache(), "bypass", "what cannot be shared is remembered");
     }
-    assert!(start.elapsed() < Duration::from_millis(600), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ use crate::support::{
     until,
 };
 
-/// How soon the API has to be left.
-const SOON: Duration = Duration::from_millis(100);
+/// How soon the API has to be left, on a busy machine too. The figure itself is held by `tests/e2e/test_claude_faults.py`.
+const SOON: Duration = Duration::from_secs(1);
 
 fn error_of(answer: &Answer) -> (u16, String) {
     let body: Value = serde_json::from_slice(&answer.body).unwrap();

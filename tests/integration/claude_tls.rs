@@ -96,7 +96,7 @@ async fn a_client_that_leaves_ends_its_stream_and_no_other() {
     let gone: Vec<_> = fake.requests().into_iter().filter_map(|seen| seen.gone).collect();
     assert_eq!(gone.len(), 1);
     let took = (started + gone[0]).saturating_duration_since(since);
-    assert!(took < std::time::Duration::from_millis(100), "{took:?}");
+    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
     let record = proxy.record().await;
     assert_eq!(
         (&record["outcome"], &record["estimated"]),

@@ -112,7 +112,7 @@ async fn a_thousand_idle_connections_do_not_keep_a_request_waiting() {
     let answer = get(proxy.address, "/").await;
 
     assert_eq!(answer.status, 200);
-    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     for client in idle.iter_mut().skip(1).step_by(3) {
         client.send("P/1.1\r\nHost: x\r\n\r\n").await;
         assert_eq!(client.answer().await.status, 200);

@@ -30,7 +30,7 @@ async fn a_head_that_comes_too_slowly_is_a_408() {
 
     assert_eq!(answer.refusal(), (408, "request_timeout".to_owned()));
     assert_eq!(answer.field("connection"), "close");
-    assert!(start.elapsed() < Duration::from_millis(600), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(backend.count(), 0);
     assert_eq!(proxy.record().await["error"], "request_timeout");
 }
