@@ -180,7 +180,7 @@ def test_a_second_signal_ends_it_at_once(touchline, backend):
         proxy.signal(signal.SIGTERM)
         proxy.wait(5)
 
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < 3
 
 
 @pytest.mark.parametrize("delay", ["0s", "300ms"])

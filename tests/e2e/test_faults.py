@@ -302,7 +302,7 @@ def test_hits_do_not_wait_behind_a_full_backend(touchline, backend):
         hit = proxy.client.get("/api/challenges")
 
     assert hit.headers["x-cache-status"] == "hit"
-    assert time.perf_counter() - begun < 0.5
+    assert time.perf_counter() - begun < 2
 
 
 def test_a_close_delimited_answer_passes_whole(touchline, fake):

@@ -76,7 +76,7 @@ def test_replicas_are_added_and_the_dead_and_the_hung_are_named(replicas):
         assert count(merged(a)) == 30
         begun = time.monotonic()
         assert a.admin.get("/api/v1/snapshot").json()["meta"]["scope"] == "pod"
-        assert time.monotonic() - begun < 0.5, "nobody else waits for it"
+        assert time.monotonic() - begun < 0.9, "nobody else waits for it"
     finally:
         c.signal(signal.SIGCONT)
     until(lambda: peers(merged(a)) == (3, 2, {"connection refused"}), "it is back", deadline_s=10)

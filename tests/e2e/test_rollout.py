@@ -142,7 +142,7 @@ def test_a_websocket_that_stays_is_told_at_the_deadline_that_the_server_goes(tou
 
         with pytest.raises(ConnectionClosed) as closed:
             line.recv(timeout=5)
-        assert 0.9 <= time.monotonic() - begun < 1.5
+        assert 0.9 <= time.monotonic() - begun < 3
     assert closed.value.rcvd is not None and closed.value.rcvd.code == 1001
     assert proxy.wait(5) == 0
 
@@ -218,7 +218,7 @@ def test_a_backend_that_does_not_go_is_waited_for_no_longer_than_half_the_timeou
     begun = time.monotonic()
 
     assert proxy.terminate() == 0
-    assert 0.9 <= time.monotonic() - begun < 1.6
+    assert 0.9 <= time.monotonic() - begun < 1.9
 
 
 class Pod:
