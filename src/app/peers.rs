@@ -21,6 +21,9 @@ use crate::{
 
 /// How long all replicas together may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is said of a replica that takes longer.
+const LATE: &str = "no answer within 1 s";
 /// How long a name may take to be resolved: so that those with known addresses are still asked in time.
 const LOOKUP: Duration = Duration::from_millis(400);
 /// How long the addresses of a name are good.
@@ -94,7 +97,7 @@ impl Replicas {
             self.drain.spawn(async move {
                 let body = match timeout_at(deadline, ask(address, &target, token)).await {
                     Ok(answer) => answer,
-                    Err(_) => Err("no answer within 1 s".into()),
+                    Err(_) => Err(LATE.into()),
                 };
                 PeerAnswer { pod: address.to_string(), body }
             })
@@ -189,6 +192,8 @@ async fn ask(
 fn in_words(error: Error) -> Cow<'static, str> {
     match error {
         Error::Connect(error) => SocketFault::of(&error).in_words().into(),
+        // Whichever of the clocks was first: they all run for as long.
+        Error::ConnectTimeout | Error::Timeout => LATE.into(),
         error => error.to_string().into(),
     }
 }

@@ -51,7 +51,7 @@ async fn replicas_are_added_and_the_dead_the_hung_and_the_strangers_are_named() 
     let snapshot = merged(&own).await;
     let took = begun.elapsed();
 
-    assert!(took < Duration::from_millis(1600), "{took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
     let row = &snapshot["routes"][0];
     assert_eq!((&row["key"], &row["count"]), (&"GET /items/{id}".into(), &60.into()));
     let bypass: u64 = snapshot["chart"]["slots"]
