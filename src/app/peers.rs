@@ -21,7 +21,6 @@ use crate::{
 
 /// How long all replicas together may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-
 /// What is said of a replica that takes longer.
 const LATE: &str = "no answer within 1 s";
 /// How long a name may take to be resolved: so that those with known addresses are still asked in time.
