@@ -7,12 +7,12 @@
 
 use std::{
     error::Error,
-    io::{self, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
 use touchline::claude::classify::{
-    evaluate::{Bars, Report},
+    evaluate::Bars,
     items::{Item, data_hash},
     train::{Recipe, authors_left_out, weights_of},
 };
@@ -30,30 +30,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         items.extend(Item::parse_all(content).map_err(|error| format!("{name}: {error}"))?);
     }
     if judges {
-        let mut out = io::stdout();
+        let mut out = std::io::stdout();
         let report = authors_left_out(&items, Recipe::default(), |author, right| {
             let share = right.ratio() * 100.0;
             let _ = writeln!(out, "without author {author:<2}   {share:.1} % of {} items", right.items);
         })?;
-        return Ok(print(&mut out, &report)?);
+        writeln!(out, "{:<18}  {}", "items", report.items())?;
+        for (name, figure) in report.figures(Bars::default()) {
+            writeln!(out, "{name:<18}  {figure}")?;
+        }
+        return Ok(());
     }
     let bytes = weights_of(&items, Recipe::default(), data_hash(&files))?;
     std::fs::write(&output, bytes)?;
     Ok(())
-}
-
-fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
-    writeln!(out, "items               {}", report.items())?;
-    writeln!(out, "serious to economy  {} of {}", report.serious_to_economy.len(), report.serious)?;
-    for (name, share) in [
-        ("economy precision", report.economy_precision),
-        ("economy recall", report.economy_recall),
-        ("premium recall", report.premium_recall),
-        ("tier accuracy", report.tier_accuracy),
-    ] {
-        writeln!(out, "{name:<18}  {:.1} %", share.ratio() * 100.0)?;
-    }
-    writeln!(out, "missed              {}", report.missed(Bars::default()).join(", "))
 }
 
 /// The names and contents of the labelled files, by name.

@@ -115,6 +115,28 @@ impl Report {
         self.tier_accuracy.items
     }
 
+    /// What matters most, by name and in words.
+    #[must_use]
+    pub fn figures(&self, bars: Bars) -> [(&'static str, String); 8] {
+        let percent = |share: Share| format!("{:.1} %", share.ratio() * 100.0);
+        let held = |share: Share, least: f64| format!("{} (at least {:.0} %)", percent(share), least * 100.0);
+        let serious = match self.serious_to_economy.as_slice() {
+            [] => format!("none of {}", self.serious),
+            ids => format!("{} of {}: {}", ids.len(), self.serious, ids.join(", ")),
+        };
+        let missed = self.missed(bars);
+        [
+            ("tier accuracy", held(self.tier_accuracy, bars.tier_accuracy)),
+            ("economy precision", held(self.economy_precision, bars.economy_precision)),
+            ("economy recall", held(self.economy_recall, bars.economy_recall)),
+            ("premium recall", held(self.premium_recall, bars.premium_recall)),
+            ("premium precision", percent(self.premium_precision)),
+            ("economy share", percent(self.economy_share)),
+            ("serious to economy", serious),
+            ("missed", if missed.is_empty() { "no bar".to_owned() } else { missed.join(", ") }),
+        ]
+    }
+
     /// The bars that are missed, in words.
     #[must_use]
     pub fn missed(&self, bars: Bars) -> Vec<&'static str> {

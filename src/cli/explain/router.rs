@@ -340,7 +340,7 @@ fn judge(
         serde_json::to_writer_pretty(&mut *out, &report_json(&report, &missed))?;
         writeln!(out)?;
     } else {
-        out.write_all(report_text(&report, &missed, look).as_bytes())?;
+        out.write_all(report_text(&report, look).as_bytes())?;
     }
     Ok(if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BELOW) })
 }
@@ -385,23 +385,12 @@ fn report_json(report: &Report, missed: &[&'static str]) -> Value {
     })
 }
 
-fn report_text(report: &Report, missed: &[&'static str], look: Look) -> String {
-    let bars = Bars::default();
+fn report_text(report: &Report, look: Look) -> String {
     let mut page = Page::new(look.columns, look.has_colour);
     page.line(&format!("{} items", report.items()), Paint::Strong);
-    let bar = |share: f64, least: f64| format!("{:.1} % (at least {:.0} %)", share * 100.0, least * 100.0);
-    page.row("tier accuracy", &bar(report.tier_accuracy.ratio(), bars.tier_accuracy), "");
-    page.row("economy precision", &bar(report.economy_precision.ratio(), bars.economy_precision), "");
-    page.row("economy recall", &bar(report.economy_recall.ratio(), bars.economy_recall), "");
-    page.row("premium recall", &bar(report.premium_recall.ratio(), bars.premium_recall), "");
-    page.row("premium precision", &format!("{:.1} %", report.premium_precision.ratio() * 100.0), "");
-    page.row("economy share", &format!("{:.1} %", report.economy_share.ratio() * 100.0), "");
-    let serious = match report.serious_to_economy.as_slice() {
-        [] => format!("none of {}", report.serious),
-        ids => format!("{} of {}: {}", ids.len(), report.serious, ids.join(", ")),
-    };
-    page.row("serious to economy", &serious, "");
-    page.row("missed", &if missed.is_empty() { "no bar".to_owned() } else { missed.join(", ") }, "");
+    for (name, figure) in report.figures(Bars::default()) {
+        page.row(name, &figure, "");
+    }
     page.section("label, and what it was taken for", "");
     for (tier, row) in ModelTier::ALL.into_iter().zip(&report.confusion) {
         let cells = ModelTier::ALL.into_iter().zip(row);
