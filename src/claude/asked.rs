@@ -284,15 +284,9 @@ fn settings_of(body: &Bytes, message: &Message, head: &Head, key: &[u8; 32]) -> 
     let (messages, system) = (first..last, message.system.span());
     let (one, other) = if system.start < messages.start { (system, messages) } else { (messages, system) };
     let between = |from: usize, to: usize| body.get(from..to).unwrap_or_default();
-    let parts = [
-        b"settings",
-        head.version.as_bytes(),
-        &*head.betas.join(",").into_bytes(),
-        between(0, one.start),
-        between(one.end, other.start),
-        between(other.end, body.len()),
-    ];
-    hash64(key, &parts)
+    let (before, middle) = (between(0, one.start), between(one.end, other.start));
+    let (after, betas) = (between(other.end, body.len()), head.betas.join(","));
+    hash64(key, &[b"settings", head.version.as_bytes(), betas.as_bytes(), before, middle, after])
 }
 
 /// A body as far as the limit allows.

@@ -76,11 +76,10 @@ impl Claude {
         now: Instant,
     ) -> Option<bool> {
         let settings = &rules.config.prompt_cache;
-        let rhythm = self.rhythms.of(rhythm_key(asked, found));
         if settings.mode == PromptCacheMode::Off
             || asked.message.has_cache_control()
             || asked.message.has_repeated_keys
-            || rhythm.is_stopped(now)
+            || self.rhythms.of(rhythm_key(asked, found)).is_stopped(now)
         {
             return None;
         }
